@@ -1,0 +1,58 @@
+"""What Airflow reads to know this provider (entry point ``apache_airflow_provider``)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from airflow_lag_provider import __version__
+
+
+def get_provider_info() -> dict[str, Any]:
+    """Return the provider's description, after Airflow's ``provider_info.schema.json``.
+
+    No connection type is declared: ``ssh`` and ``elasticsearch`` belong to their own providers,
+    and a type registered twice would be taken from them.
+    """
+    return {
+        # Airflow rejects every provider when this is not the distribution's canonical name.
+        "package-name": "airflow-lag-provider",
+        "name": "Kafka MirrorMaker lag",
+        "description": "Records the lag of Kafka MirrorMaker topics in Elasticsearch.",
+        "versions": [__version__],
+        "integrations": [
+            {
+                "integration-name": "Kafka MirrorMaker",
+                "external-doc-url": "https://kafka.apache.org/documentation/",
+                "tags": ["software"],
+            }
+        ],
+        "operators": [
+            {
+                "integration-name": "Kafka MirrorMaker",
+                "python-modules": ["airflow_lag_provider.operators.lag"],
+            }
+        ],
+        "hooks": [
+            {
+                "integration-name": "Kafka MirrorMaker",
+                "python-modules": ["airflow_lag_provider.hooks.elasticsearch"],
+            }
+        ],
+        "config": {
+            "lag": {
+                "description": "Where the lag provider finds its configuration.",
+                "options": {
+                    "mirrors_file": {
+                        "description": (
+                            "Path of the file that names the mirrors and their topics. Empty: "
+                            "include/mirrors.yaml beside the folder of the DAG file."
+                        ),
+                        "version_added": "0.1.0",
+                        "type": "string",
+                        "example": "/opt/airflow/include/mirrors.yaml",
+                        "default": "",
+                    }
+                },
+            }
+        },
+    }

@@ -1,0 +1,63 @@
+"""The DAG run a document belongs to: what makes the document unique, and which try of it wins."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+# Above any try number, so that a success replaces the failure of every try of its run, and no
+# failure ever replaces a success.
+SUCCESS_VERSION = 1_000_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """One try of one task of one DAG run.
+
+    :param run_type: Airflow's word for it: ``scheduled``, ``manual``, ``backfill`` and others.
+    :param try_number: from 1.
+    :param scheduled_at: the instant the run was due, with time zone.
+    :param started_at: the DAG run's ``start_date``: Airflow keeps it through retries and renews
+        it when the run is cleared.
+    """
+
+    dag_id: str
+    task_id: str
+    run_id: str
+    run_type: str
+    try_number: int
+    scheduled_at: datetime
+    started_at: datetime
+
+    def document_id(self, *, mirror: str, topic: str) -> str:
+        """Return the ``_id`` of the topic's document: the tries of a run share it, runs don't."""
+        started_at = self.started_at.astimezone(UTC).isoformat(timespec="microseconds")
+        identity = json.dumps([mirror, topic, self.run_id, started_at])
+        return hashlib.sha256(identity.encode()).hexdigest()[:40]
+
+    def version(self, *, succeeded: bool) -> int:
+        """Return the document's external version: of two, Elasticsearch keeps the higher one."""
+        return SUCCESS_VERSION if succeeded else self.try_number
+
+    def index_name(self, pattern: str) -> str:
+        """Return the index for this run's documents.
+
+        A date in it is that of the scheduled instant, so that all tries meet in one index.
+
+        :param pattern: an index name, which may hold ``%Y``, ``%m``, ``%d`` and ``%H``.
+        """
+        return self.scheduled_at.astimezone(UTC).strftime(pattern)
+
+    def to_document(self) -> dict[str, Any]:
+        """Return the field ``airflow`` of the run's documents."""
+        return {
+            "dag_id": self.dag_id,
+            "task_id": self.task_id,
+            "run_id": self.run_id,
+            "run_type": self.run_type,
+            "try_number": self.try_number,
+            "scheduled_at": self.scheduled_at.astimezone(UTC).isoformat(),
+        }

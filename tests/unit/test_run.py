@@ -1,0 +1,60 @@
+"""The identity of documents."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta, timezone
+
+from airflow_lag_provider.run import SUCCESS_VERSION, Run
+
+RUN = Run(
+    dag_id="consumer_lag.oasis.orders",
+    task_id="orders",
+    run_id="scheduled__2026-11-22T13:35:00+00:00",
+    run_type="scheduled",
+    try_number=1,
+    scheduled_at=datetime(2026, 11, 22, 13, 35, tzinfo=UTC),
+    started_at=datetime(2026, 11, 22, 13, 35, 1, 5, tzinfo=UTC),
+)
+
+
+def test_the_tries_of_a_run_share_a_document() -> None:
+    """Neither the try nor the way a time is written changes the document's id."""
+    first = RUN.document_id(mirror="oasis", topic="orders")
+    retry = replace(RUN, try_number=2)
+    elsewhere = replace(RUN, started_at=RUN.started_at.astimezone(timezone(timedelta(hours=5))))
+    assert retry.document_id(mirror="oasis", topic="orders") == first
+    assert elsewhere.document_id(mirror="oasis", topic="orders") == first
+
+
+def test_other_runs_topics_and_mirrors_have_documents_of_their_own() -> None:
+    """A cleared, manual or backfilled run never touches a scheduled one's document."""
+    cleared = replace(RUN, started_at=RUN.started_at + timedelta(microseconds=1))
+    by_hand = replace(RUN, run_id="manual__2026-11-22T13:35:00+00:00")
+    ids = [
+        RUN.document_id(mirror="oasis", topic="orders"),
+        RUN.document_id(mirror="oasis", topic="orders.eu"),
+        RUN.document_id(mirror="oasis.orders", topic="eu"),
+        RUN.document_id(mirror="other", topic="orders"),
+        cleared.document_id(mirror="oasis", topic="orders"),
+        by_hand.document_id(mirror="oasis", topic="orders"),
+    ]
+    assert len(set(ids)) == len(ids)
+
+
+def test_a_success_outranks_the_failure_of_any_try() -> None:
+    """Of two failures the later try stays; a success replaces both and is never replaced."""
+    tries = [replace(RUN, try_number=number) for number in (1, 2, 900)]
+    versions = [one.version(succeeded=False) for one in tries]
+    assert versions == [1, 2, 900]
+    assert {one.version(succeeded=True) for one in tries} == {SUCCESS_VERSION}
+    assert max(versions) < SUCCESS_VERSION
+
+
+def test_a_dated_index_is_that_of_the_scheduled_instant() -> None:
+    """All tries of a run meet in one index, also when the day ends between them."""
+    midnight = replace(
+        RUN, scheduled_at=datetime(2026, 11, 23, 1, 0, tzinfo=timezone(timedelta(hours=2)))
+    )
+    assert midnight.index_name("lag-%Y.%m.%d-%H") == "lag-2026.11.22-23"
+    assert midnight.index_name("consumer_lag") == "consumer_lag"
