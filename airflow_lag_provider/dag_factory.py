@@ -1,0 +1,172 @@
+"""Builds the DAGs of a configuration file. Nothing here touches a network or a connection."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.common.compat.sdk import DAG, conf
+
+from airflow_lag_provider import config, deadline
+from airflow_lag_provider.operators.lag import SSHLagOperator
+
+if TYPE_CHECKING:
+    from airflow_lag_provider.config import Configuration, Mirror, Topic
+
+SCHEDULE = "* * * * *"
+# Documents are keyed by their run, so overlapping does no harm; with 1, the closing of a run
+# would delay the next one.
+MAX_ACTIVE_RUNS = 3
+# Airflow's limit for a DAG id.
+_MAX_ID = 250
+# Beyond the describe's own limit: rendering, connections, writing the document.
+_EXECUTION_MARGIN = timedelta(seconds=45)
+
+
+def mirrors_file(dag_file: str) -> Path:
+    """Return the configuration file for a DAG file.
+
+    :param dag_file: the DAG file's ``__file__``.
+    :return: ``[lag] mirrors_file`` of the Airflow configuration, or ``include/mirrors.yaml``
+        beside the folder of the DAG file.
+    """
+    configured = conf.get("lag", "mirrors_file", fallback="")
+    return Path(configured or Path(dag_file).parent.parent / "include" / "mirrors.yaml")
+
+
+def build_dags(path: Path | str) -> dict[str, DAG]:
+    """Return the DAGs of all mirrors that are right, by DAG id.
+
+    A mirror with a mistake has no DAGs here; :func:`check_mirrors` says what is wrong with it.
+
+    :raises ConfigurationError: the file as a whole can't be used.
+    """
+    configuration = _load(path)
+    dags: dict[str, DAG] = {}
+    for mirror in configuration.mirrors:
+        dags.update((dag.dag_id, dag) for dag in _mirror_dags(mirror, configuration))
+    return dags
+
+
+def check_mirrors(path: Path | str) -> None:
+    """Do nothing when the whole configuration is right.
+
+    :raises ConfigurationError: with all mistakes, one a line.
+    """
+    _load(path).raise_for_mistakes()
+
+
+def dag_id(mirror: str, topic: str | None = None) -> str:
+    """Return the id of a topic's DAG, or of the mirror's when it has one for all topics.
+
+    An id that is too long for Airflow keeps its head and ends in a hash of the whole.
+    """
+    whole = ".".join(part for part in ("consumer_lag", mirror, topic) if part)
+    if len(whole) <= _MAX_ID:
+        return whole
+    digest = hashlib.sha256(whole.encode()).hexdigest()[:12]
+    return f"{whole[: _MAX_ID - len(digest) - 1]}-{digest}"
+
+
+def _load(path: Path | str) -> Configuration:
+    return config.load(path, callback_problem=deadline.callback_problem)
+
+
+def _mirror_dags(mirror: Mirror, configuration: Configuration) -> Iterator[DAG]:
+    if mirror.layout == "mirror":
+        yield _dag(mirror, mirror.topics, mirror, configuration)
+    else:
+        for topic in mirror.topics:
+            yield _dag(mirror, [topic], topic, configuration)
+
+
+def _dag(
+    mirror: Mirror,
+    topics: Sequence[Topic],
+    settings: Mirror | Topic,
+    configuration: Configuration,
+) -> DAG:
+    """Return one DAG with a task for each of the topics.
+
+    :param settings: what the DAG's own keys (paused, tags and so on) are taken from.
+    """
+    arguments: dict[str, Any] = {
+        "dag_id": dag_id(mirror.name, topics[0].name if settings is topics[0] else None),
+        "schedule": SCHEDULE,
+        "start_date": settings.start_date,
+        "catchup": False,
+        "max_active_runs": MAX_ACTIVE_RUNS,
+        "is_paused_upon_creation": settings.paused,
+        "tags": sorted({"consumer-lag", mirror.name, *settings.tags}),
+        "description": _description(mirror, topics),
+        "doc_md": _documentation(mirror, topics, configuration),
+        **deadline.dag_arguments(topics, mirror=mirror.name, callback=settings.sla_miss_callback),
+    }
+    if settings.access_control:
+        arguments["access_control"] = {
+            role: set(permissions) for role, permissions in settings.access_control.items()
+        }
+    dag = deadline.DeadlineDAG(**arguments) if "deadline" in arguments else DAG(**arguments)
+    for topic in topics:
+        _task(dag, mirror, topic, configuration)
+    return dag
+
+
+def _task(dag: DAG, mirror: Mirror, topic: Topic, configuration: Configuration) -> SSHLagOperator:
+    optional = {"owner": topic.owner, "pool": topic.pool}
+    return SSHLagOperator(
+        dag=dag,
+        task_id=topic.name,
+        topic=topic.name,
+        mirror=mirror.name,
+        group=mirror.group,
+        bootstrap_servers=list(mirror.bootstrap_servers),
+        ssh_conn_id=mirror.ssh_conn_id,
+        elasticsearch_conn_id=configuration.elasticsearch.conn_id,
+        index=configuration.elasticsearch.index,
+        tool=mirror.tool,
+        command_config=mirror.command_config,
+        jvm_opts=mirror.jvm_opts,
+        timeout=topic.timeout,
+        configured_topics=configuration.configured_topics(mirror),
+        retries=topic.retries,
+        retry_delay=topic.retry_delay,
+        execution_timeout=topic.timeout + _EXECUTION_MARGIN,
+        **{name: value for name, value in optional.items() if value is not None},
+        **deadline.task_arguments(topic),
+    )
+
+
+def _description(mirror: Mirror, topics: Sequence[Topic]) -> str:
+    what = f"topic {topics[0].name}" if len(topics) == 1 else f"{len(topics)} topics"
+    return f"Lag of MirrorMaker group {mirror.group} on {what}, each minute"
+
+
+def _documentation(mirror: Mirror, topics: Sequence[Topic], configuration: Configuration) -> str:
+    """Return the text of the DAG's page in the UI."""
+    servers = ", ".join(f"`{server}`" for server in mirror.bootstrap_servers)
+    names = "\n".join(f"- `{topic.name}`{_sla_words(topic)}" for topic in topics)
+    return f"""\
+### How far MirrorMaker is behind
+
+Each minute this DAG asks the MirrorMaker host (SSH connection `{mirror.ssh_conn_id}`) for the
+offsets of consumer group `{mirror.group}` on {servers} and writes one document for each topic to
+the Elasticsearch index `{configuration.elasticsearch.index}` (connection
+`{configuration.elasticsearch.conn_id}`):
+
+{names}
+
+**How to read a run.** Green: the document holds a snapshot. `lag.total` and `lag.max` stand in the
+task's XCom and log; `p0`, `p1`, … are the lags of the partitions, in messages, and null means that
+the group never committed there. Red: there is no snapshot of that minute; the document has
+`event.outcome: failure`, and `error.message` says what is wrong and what to do.
+
+**To stop watching**, pause this DAG. **To try it**: `airflow dags test` with its id.
+"""
+
+
+def _sla_words(topic: Topic) -> str:
+    return "" if topic.sla is None else f", document due within {topic.sla.total_seconds():g} s"

@@ -1,0 +1,186 @@
+"""Writes documents to Elasticsearch, asynchronously, so that worker and triggerer share it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from airflow.providers.common.compat.connection import (
+    get_async_connection,
+    get_async_extra_dejson,
+)
+from airflow.providers.common.compat.sdk import AirflowException, BaseHook
+from elastic_transport import TransportError
+from elasticsearch import (
+    ApiError,
+    AsyncElasticsearch,
+    BadRequestError,
+    ConflictError,
+    NotFoundError,
+)
+
+from airflow_lag_provider.errors import ElasticsearchConnectionInvalid, LagError
+from airflow_lag_provider.hooks.elasticsearch_client import (
+    NegotiatingTransport,
+    connection_settings,
+    store_error,
+)
+
+DEFAULT_INDEX = "consumer_lag"
+# The whole of one write, so that a cluster that hangs can't hold a run beyond its minute.
+WRITE_TIMEOUT = 15.0
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """One document, ready to be written.
+
+    :param index: name of its index.
+    :param id: its ``_id``, the same for every try of a run.
+    :param version: its external version: of two with one id, the higher stays.
+    :param source: its fields.
+    """
+
+    index: str
+    id: str
+    version: int
+    source: Mapping[str, Any]
+
+
+class LagElasticsearchHook(BaseHook):
+    """Elasticsearch behind an Airflow connection of the type ``elasticsearch``.
+
+    Uses the connection's host (several with commas, or ``hosts`` in the extra), port (9200),
+    schema (``http`` or ``https``), login and password, and of the extra ``hosts``, ``api_key``,
+    ``ca_certs``, ``verify_certs`` and ``request_timeout`` (seconds, 5).
+
+    Clients of version 8 and 9 talk to servers of version 8 and 9, in every combination.
+
+    :param elasticsearch_conn_id: id of the Airflow connection.
+    :param mapping: path of the body new indices are created with; the package's own by default.
+    """
+
+    conn_name_attr = "elasticsearch_conn_id"
+    default_conn_name = "elasticsearch_default"
+    conn_type = "elasticsearch"
+    hook_name = "Elasticsearch (consumer lag)"
+
+    def __init__(
+        self,
+        *,
+        elasticsearch_conn_id: str = default_conn_name,
+        index: str = DEFAULT_INDEX,
+        mapping: Path | None = None,
+    ) -> None:
+        super().__init__()
+        self.elasticsearch_conn_id = elasticsearch_conn_id
+        self.index = index
+        self._mapping = mapping
+
+    @asynccontextmanager
+    async def client(self) -> AsyncIterator[AsyncElasticsearch]:
+        """Give a client for the connection and close it in the end.
+
+        :raises ElasticsearchConnectionInvalid: the connection is missing or not usable.
+        :raises StoreError: whatever the client raises inside, as an error of this package.
+        """
+        try:
+            connection = await get_async_connection(self.elasticsearch_conn_id)
+        except AirflowException as error:
+            raise ElasticsearchConnectionInvalid(
+                f"There is no connection {self.elasticsearch_conn_id!r}: {error}"
+            ) from error
+        extra = await get_async_extra_dejson(connection)
+        settings = connection_settings(
+            conn_id=self.elasticsearch_conn_id,
+            host=connection.host,
+            port=connection.port,
+            scheme=connection.schema,
+            login=connection.login,
+            password=connection.password,
+            extra=extra,
+        )
+        if settings.unused_extras:
+            self.log.warning(
+                "Connection %s: extra %s is not used by %s.",
+                self.elasticsearch_conn_id,
+                ", ".join(settings.unused_extras),
+                type(self).__name__,
+            )
+        where = f"connection {self.elasticsearch_conn_id} ({', '.join(settings.hosts)})"
+        try:
+            client = AsyncElasticsearch(
+                **settings.client_arguments(), transport_class=NegotiatingTransport
+            )
+        except (ValueError, OSError) as error:
+            raise ElasticsearchConnectionInvalid(f"In {where}: {error}") from error
+        try:
+            yield client
+        except (ApiError, TransportError, TimeoutError) as error:
+            raise store_error(error, where=where) from error
+        finally:
+            await client.close()
+
+    async def write(self, *documents: Document) -> None:
+        """Write documents; one that is there already, as good or better, counts as written.
+
+        Their indices are created from the mapping when they are missing.
+
+        :raises StoreError: a document could not be written.
+        """
+        async with self.client() as client, asyncio.timeout(WRITE_TIMEOUT):
+            for index in sorted({document.index for document in documents}):
+                await self._ensure_index(client, index)
+            for document in documents:
+                await _write_one(client, document)
+
+    async def _ensure_index(self, client: AsyncElasticsearch, index: str) -> None:
+        """Create the index when it is missing; many tasks may do so at the same time."""
+        try:
+            # Not `exists`: the answer to HEAD has no body to negotiate the version by.
+            await client.indices.get_settings(index=index, name="index.uuid")
+        except NotFoundError:
+            body = json.loads(
+                self._mapping.read_text(encoding="utf-8")
+                if self._mapping
+                else (files("airflow_lag_provider") / "mapping.json").read_text(encoding="utf-8")
+            )
+            try:
+                await client.indices.create(
+                    index=index, mappings=body["mappings"], settings=body.get("settings")
+                )
+            except BadRequestError as error:
+                if error.error != "resource_already_exists_exception":
+                    raise
+            else:
+                self.log.info("Created the index %s.", index)
+
+    def test_connection(self) -> tuple[bool, str]:
+        """Return whether the cluster answers, and a sentence about it."""
+        try:
+            return True, asyncio.run(self._health())
+        except LagError as error:
+            return False, str(error)
+
+    async def _health(self) -> str:
+        async with self.client() as client, asyncio.timeout(WRITE_TIMEOUT):
+            health = await client.cluster.health()
+        return f"Cluster {health['cluster_name']} is {health['status']}."
+
+
+async def _write_one(client: AsyncElasticsearch, document: Document) -> None:
+    # A conflict: a document of this id, with this version or a higher one, is there already.
+    with suppress(ConflictError):
+        await client.index(
+            index=document.index,
+            id=document.id,
+            document=document.source,
+            version=document.version,
+            version_type="external",
+        )

@@ -1,0 +1,108 @@
+"""What one task watches: the request that goes through the pipeline."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from pydantic import ValidationError
+
+from airflow_lag_provider.command import DEFAULT_JVM_OPTS, DEFAULT_TOOL, describe_command
+from airflow_lag_provider.config_keys import Elasticsearch, MirrorSettings, problem
+from airflow_lag_provider.config_values import topic_name_problem
+from airflow_lag_provider.errors import InvalidRequest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Watch:
+    """Topics of one consumer group, how to describe it, and where the documents go.
+
+    :param mirror: the mirror's name.
+    :param topics: topics to take a snapshot of; at least one.
+    :param group: consumer group of MirrorMaker.
+    :param bootstrap_servers: ``host:port`` of brokers of the source cluster.
+    :param ssh_conn_id: Airflow connection of the MirrorMaker host.
+    :param elasticsearch_conn_id: Airflow connection of Elasticsearch.
+    :param index: index, which may hold ``%Y``, ``%m``, ``%d`` and ``%H``.
+    :param timeout: seconds for the describe, connecting included.
+    :param tool: path of kafka-consumer-groups.sh on the host, or a name on its PATH.
+    :param command_config: client properties file on the host.
+    :param jvm_opts: flags of the tool's JVM.
+    :param configured_topics: all topics that the configuration names for the group; ``None``
+        when there is no configuration.
+    """
+
+    mirror: str
+    topics: tuple[str, ...]
+    group: str
+    bootstrap_servers: tuple[str, ...]
+    ssh_conn_id: str
+    elasticsearch_conn_id: str
+    index: str
+    timeout: float
+    tool: str = DEFAULT_TOOL
+    command_config: str | None = None
+    jvm_opts: str = DEFAULT_JVM_OPTS
+    configured_topics: frozenset[str] | None = field(default=None, repr=False)
+
+    @property
+    def command(self) -> str:
+        """The describe command, as it is sent to the host."""
+        return describe_command(
+            bootstrap_servers=self.bootstrap_servers,
+            group=self.group,
+            timeout=self.timeout,
+            tool=self.tool,
+            command_config=self.command_config,
+            jvm_opts=self.jvm_opts,
+        )
+
+    def check(self) -> None:
+        """Check all values by the rules of the configuration, since a template gives any text.
+
+        :raises InvalidRequest: with all values that can't be used.
+        """
+        mirror = {
+            "group": self.group,
+            "bootstrap_servers": self.bootstrap_servers,
+            "ssh_conn_id": self.ssh_conn_id,
+            "tool": self.tool,
+            "jvm_opts": self.jvm_opts,
+        }
+        if self.command_config is not None:
+            mirror["command_config"] = self.command_config
+        elasticsearch = {"conn_id": self.elasticsearch_conn_id, "index": self.index}
+        mistakes = [
+            *_mistakes(MirrorSettings, mirror),
+            *_mistakes(Elasticsearch, elasticsearch),
+            *_topic_mistakes(self.topics),
+        ]
+        if mistakes:
+            raise InvalidRequest(f"{'; '.join(mistakes)}.")
+
+    def unconfigured(self, topics: Iterable[str]) -> tuple[str, ...] | None:
+        """Return those of the group's topics that the configuration doesn't name, sorted."""
+        if self.configured_topics is None:
+            return None
+        return tuple(sorted(set(topics) - self.configured_topics))
+
+
+def _mistakes(
+    model: type[MirrorSettings] | type[Elasticsearch], values: dict[str, Any]
+) -> list[str]:
+    try:
+        model.model_validate(values)
+    except ValidationError as error:
+        return [
+            f"{fault['loc'][0]}: {problem(fault, model.model_fields)}"
+            for fault in error.errors(include_url=False)
+        ]
+    return []
+
+
+def _topic_mistakes(topics: tuple[str, ...]) -> list[str]:
+    if not topics:
+        return ["topics: is empty; write at least one"]
+    problems = [(topic, topic_name_problem(topic)) for topic in topics]
+    return [f"topic: {topic!r:.100} {words}" for topic, words in problems if words]
