@@ -52,6 +52,7 @@ async def observe(watch: Watch, run: Run) -> list[StoredSnapshot]:
     :raises StoreError: a snapshot was taken, but its document could not be written.
     """
     started_at = datetime.now(UTC)
+    _quiet_libraries()
     results = await _take(watch)
     try:
         stored = await _store(results, watch=watch, run=run, started_at=started_at)
@@ -167,6 +168,14 @@ def _raise_failures(
     if and_also:
         error.add_note(f"The failure document could not be written either: {and_also}")
     raise error
+
+
+def _quiet_libraries() -> None:
+    """Keep the clients' twenty lines for each run out of the task's log, unless they are wanted."""
+    for name in ("asyncssh", "elastic_transport"):
+        logger = logging.getLogger(name)
+        if logger.level == logging.NOTSET:
+            logger.setLevel(logging.WARNING)
 
 
 def _nanoseconds(start: datetime, end: datetime) -> int:

@@ -12,6 +12,7 @@ import pytest
 from elastic_transport import ConnectionError as ClientConnectionError
 from elastic_transport import ConnectionTimeout
 from elasticsearch import AsyncElasticsearch
+from elasticsearch import __version__ as client_version
 
 from airflow_lag_provider import errors
 from airflow_lag_provider.hooks.elasticsearch_client import (
@@ -86,8 +87,12 @@ def test_an_extra_that_means_nothing_is_named() -> None:
     assert settings_of({"ca_cert": "/x"}).unused_extras == ("ca_cert",)
 
 
+NEW = client_version[0]
+OLD = NEW - 1
+
+
 class OldServer(BaseHTTPRequestHandler):
-    """Answers as a server of version 8 does to a client of version 9."""
+    """Answers as a server does to a client of the next version."""
 
     asked: list[str]
 
@@ -95,10 +100,10 @@ class OldServer(BaseHTTPRequestHandler):
         accept = self.headers["Accept"]
         self.asked.append(accept)
         self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        refused = "compatible-with=9" in accept
+        refused = f"compatible-with={NEW}" in accept
         reason = (
             "A compatible version is required on both Content-Type and Accept headers. Accept "
-            "version must be either version 8 or 7, but found 9."
+            f"version must be either version {OLD} or {OLD - 1}, but found {NEW}."
         )
         error = {"error": {"type": "media_type_header_exception", "reason": reason}}
         body = json.dumps(error if refused else {"result": "created"}).encode()
@@ -133,7 +138,7 @@ def test_a_newer_client_learns_the_servers_version_once() -> None:
     finally:
         server.shutdown()
         server.server_close()
-    assert [accept.rpartition("=")[2] for accept in handler.asked] == ["9", "8", "8"]
+    assert [accept.rpartition("=")[2] for accept in handler.asked] == [str(NEW), str(OLD), str(OLD)]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,183 @@
+"""The output of ``kafka-consumer-groups.sh --describe`` -> ``GroupDescription``.
+
+Understands every format from Kafka 0.9 to 4.x, by the header that each of them prints, and says
+``OutputNotUnderstood`` of whatever it can't place. Pure text work: no Airflow, no clock, no I/O.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from airflow_lag_provider import describe_errors, describe_lines
+from airflow_lag_provider.describe_layout import Layout, Row
+from airflow_lag_provider.describe_lines import clean, quoted
+from airflow_lag_provider.errors import DescribeError, OutputNotUnderstood, TopicNotInGroup
+from airflow_lag_provider.snapshot import GroupState, PartitionLag
+
+_INT32 = 2**31
+_INT64 = 2**63
+_LONGEST_NUMBER = 25  # digits; Python refuses to read thousands of them
+_SHORT = 19  # a number of fewer characters fits into 64 bits, whatever it is
+_LINE_CHARS = 200
+_UNKNOWN = ("-", "unknown", "none")
+
+
+@dataclass(frozen=True, slots=True)
+class GroupDescription:
+    """What one describe says of a consumer group.
+
+    :param group: the group's id.
+    :param state: ``active``, ``empty`` (no members) or ``rebalancing``.
+    :param partitions: one entry a partition, sorted by topic and partition number. An empty
+        group's uncommitted partitions are not among them: the tool does not print those.
+    """
+
+    group: str
+    state: GroupState
+    partitions: tuple[PartitionLag, ...]
+
+    @property
+    def topics(self) -> tuple[str, ...]:
+        """The names of the topics that have rows, sorted."""
+        return tuple(dict.fromkeys(row.topic for row in self.partitions))
+
+    def topic(self, name: str) -> tuple[PartitionLag, ...]:
+        """Return the partitions of one topic, sorted by number.
+
+        :raises TopicNotInGroup: when there is none.
+        """
+        rows = tuple(row for row in self.partitions if row.topic == name)
+        if not rows:
+            raise TopicNotInGroup(
+                f"Topic {quoted(name)} is not in the description of group {quoted(self.group)}, "
+                f"which has {len(self.topics)} topics."
+            )
+        return rows
+
+
+def parse(stdout: str, stderr: str, exit_code: int, *, group: str) -> GroupDescription:
+    """Return what one run of the tool says of ``group``.
+
+    :param stdout: the tool's standard output, without this package's end marker.
+    :param stderr: its standard error, where it tells the group's state.
+    :param exit_code: of the remote command; 124 when ``timeout`` ended it.
+    :param group: the id of the group asked for; rows of other groups are left out.
+    :raises DescribeError: when the tool failed or its output can't be trusted whole.
+    """
+    reading = _Reading(group)
+    lines = stdout.split("\n")
+    for number, line in enumerate(lines, start=1):
+        text = line.rstrip("\r \t")
+        if not text or reading.take(number, text):
+            continue
+        if describe_lines.is_report(text):
+            raise describe_errors.reported(lines[number - 1 :], stderr, group)
+        reading.pass_by(number, text)
+    for line in stderr.split("\n"):
+        reading.take_state(line.strip())
+    if exit_code != 0:
+        raise describe_errors.ended(exit_code, stdout, stderr, group, len(reading.rows))
+    if reading.problem is not None:
+        raise reading.problem
+    if reading.layout is None:
+        raise describe_errors.nothing_printed(reading.state, stderr, group)
+    rows = tuple(reading.rows[key][1] for key in sorted(reading.rows))
+    return GroupDescription(group, reading.state, rows)
+
+
+class _Reading:
+    """What the lines read so far say; the first problem is kept, an error report may follow."""
+
+    def __init__(self, group: str) -> None:
+        self.group = group
+        self.layout: Layout | None = None
+        self.rows: dict[tuple[str, int], tuple[int, PartitionLag]] = {}
+        self.state: GroupState = "active"
+        self.problem: DescribeError | None = None
+
+    def take(self, number: int, line: str) -> bool:
+        """Take the line in if it is a row or a header; tell whether it was."""
+        row = self.layout.read(line) if self.layout else None
+        if row is not None:
+            if not isinstance(row, str):
+                self._add(number, line, row)
+            return True
+        layout = Layout.of_header(line, self.group)
+        self.layout = layout or self.layout
+        return layout is not None
+
+    def take_state(self, line: str) -> bool:
+        """Take the line in if it tells a group's state; tell whether it did."""
+        told = describe_lines.stated(line)
+        if told is not None and told[0] == self.group:
+            self.state = told[1]
+        return told is not None
+
+    def pass_by(self, number: int, line: str) -> None:
+        """Let a line go that is neither row, header nor report, if it is known to mean nothing."""
+        # Below a GROUP column, what starts with the group's name is a row, whatever it is called.
+        spoilt = (
+            self.layout is not None
+            and self.layout.has_group
+            and line.startswith((f"{self.group} ", f"{self.group},"))
+        )
+        if self.take_state(line) or (describe_lines.is_noise(line) and not spoilt):
+            return
+        self._not_understood(number, line)
+
+    def _add(self, number: int, line: str, row: Row) -> None:
+        figures = row.committed, row.end, row.lag
+        if row.partition == "-" and {row.topic, *figures} == {"-"}:
+            return  # a member without partitions; since Kafka 1.1 the tool prints none of these
+        try:
+            partition = _integer(row.partition, _INT32)
+            committed, end, lag = [
+                None
+                if figure in _UNKNOWN
+                else int(figure)
+                if len(figure) < _SHORT
+                else _integer(figure, _INT64)
+                for figure in figures
+            ]
+        except ValueError:
+            self._not_understood(number, line)
+            return
+        offsets = _offset(committed), _offset(end)
+        owner = row.consumer, row.host, row.client
+        self._keep(number, PartitionLag(row.topic, partition, *offsets, lag, *owner))
+
+    def _keep(self, number: int, new: PartitionLag) -> None:
+        """Keep the partition, once; two rows of it must agree."""
+        key = (new.topic, new.partition)
+        first, old = self.rows.setdefault(key, (number, new))
+        if old is new:
+            return
+        if (old.committed, old.end, old.lag) != (new.committed, new.end, new.lag):
+            self.problem = self.problem or OutputNotUnderstood(
+                f"Lines {first} and {number} of the output for group {quoted(self.group)} differ "
+                f"about partition {new.partition} of topic {quoted(new.topic)}."
+            )
+        elif old.consumer is None:
+            self.rows[key] = (first, new)
+
+    def _not_understood(self, number: int, line: str) -> None:
+        self.problem = self.problem or OutputNotUnderstood(
+            f"Line {number} of the output for group {quoted(self.group)} is not understood: "
+            f"'{clean(line, _LINE_CHARS)}'."
+        )
+
+
+def _integer(text: str, limit: int) -> int:
+    """Return the number.
+
+    :raises ValueError: when it is none, or does not lie within ``limit``.
+    """
+    number = int(text) if len(text) <= _LONGEST_NUMBER else limit
+    if not -limit <= number < limit:
+        raise ValueError(text)
+    return number
+
+
+def _offset(number: int | None) -> int | None:
+    """Return the offset; below 0 there is none: Kafka uses -1 for "not known"."""
+    return None if number is None or number < 0 else number

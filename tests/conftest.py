@@ -1,0 +1,16 @@
+"""Airflow's home for the tests: a folder of their own, whatever the machine has."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+
+_HOME = tempfile.mkdtemp(prefix="airflow-lag-tests-")
+# Before anything imports Airflow, which reads its configuration once.
+os.environ["AIRFLOW_HOME"] = _HOME
+os.environ["AIRFLOW__CORE__LOAD_EXAMPLES"] = "False"
+
+
+def pytest_unconfigure() -> None:
+    shutil.rmtree(_HOME, ignore_errors=True)

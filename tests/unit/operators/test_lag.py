@@ -1,0 +1,131 @@
+"""SSHLagOperator: arguments, templates, the run it reads from the context, its result."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from airflow.providers.common.compat.sdk import AirflowFailException
+
+from airflow_lag_provider import observe as pipeline
+from airflow_lag_provider.errors import BrokerUnreachable, GroupNotFound, LagError
+from airflow_lag_provider.observe import StoredSnapshot
+from airflow_lag_provider.operators.lag import SSHLagOperator, run_of
+from airflow_lag_provider.snapshot import PartitionLag, TopicSnapshot
+
+DUE = datetime(2026, 11, 22, 13, 35, tzinfo=UTC)
+
+
+def operator(**changes: Any) -> SSHLagOperator:
+    arguments = {
+        "task_id": "orders",
+        "topic": "orders",
+        "group": "oasis-group",
+        "bootstrap_servers": ["b-1:9092"],
+    }
+    return SSHLagOperator(**{**arguments, **changes})
+
+
+def context(**changes: Any) -> Any:
+    dag_run = SimpleNamespace(
+        run_id="scheduled__13:35",
+        run_type=SimpleNamespace(value="scheduled"),
+        start_date=DUE + timedelta(seconds=1),
+        run_after=DUE,
+    )
+    ti = SimpleNamespace(dag_id="consumer_lag.oasis.orders", task_id="orders", try_number=2)
+    return {"dag_run": dag_run, "ti": ti, "data_interval_end": DUE, **changes}
+
+
+def ends_with(monkeypatch: pytest.MonkeyPatch, result: Any) -> None:
+    async def observe(*_: Any) -> Any:
+        if isinstance(result, Exception):
+            raise result
+        return result
+
+    monkeypatch.setattr(pipeline, "observe", observe)
+
+
+@pytest.mark.parametrize("arguments", [{"topic": None}, {"topics": ["clicks"]}])
+def test_it_takes_exactly_one_of_topic_and_topics(arguments: dict[str, Any]) -> None:
+    """Neither and both are refused when the DAG is written."""
+    with pytest.raises(ValueError, match="either"):
+        operator(**arguments)
+
+
+def test_every_template_field_is_an_argument_kept_as_it_was_given() -> None:
+    """Airflow renders the fields in place, so nothing may be derived from them before."""
+    task = operator(group="{{ params.group }}", index="lag-{{ ds_nodash }}")
+    assert task.group == "{{ params.group }}"
+    assert all(hasattr(task, field) for field in task.template_fields)
+
+
+def test_values_are_quoted_after_they_are_rendered() -> None:
+    """A rendered value is one word of the command, whatever it holds."""
+    task = operator(group="{{ params.group }}")
+    task.group = "a b; rm -rf /"
+    assert "--group 'a b; rm -rf /' --timeout" in task.watch().command
+
+
+def test_lists_may_come_as_a_text_with_commas() -> None:
+    """Templates make texts, so brokers and topics are taken in that form too."""
+    task = operator(topic=None, topics="orders, clicks", bootstrap_servers="b-1:9092,b-2:9092")
+    assert task.watch().topics == ("orders", "clicks")
+    assert task.watch().bootstrap_servers == ("b-1:9092", "b-2:9092")
+
+
+def test_the_mirror_is_named_after_its_group_unless_it_has_a_name() -> None:
+    """Documents of an operator outside the factory have a mirror too."""
+    assert operator().watch().mirror == "oasis-group"
+    assert operator(mirror="oasis").watch().mirror == "oasis"
+
+
+def test_the_time_limit_may_be_seconds_or_a_timedelta() -> None:
+    """Both forms that Airflow users write mean the same."""
+    assert operator(timeout=30).watch().timeout == 30
+    assert operator(timeout=timedelta(seconds=30)).watch().timeout == 30
+
+
+def test_the_run_is_that_of_the_context() -> None:
+    """Run type, try, scheduled instant and start come from Airflow's context."""
+    run = run_of(context())
+    assert (run.run_type, run.try_number, run.scheduled_at) == ("scheduled", 2, DUE)
+    assert run.started_at == DUE + timedelta(seconds=1)
+
+
+def test_a_run_without_an_interval_was_due_when_it_could_run() -> None:
+    """Runs of Airflow 3 that somebody triggers without a date have run_after alone."""
+    assert run_of(context(data_interval_end=None)).scheduled_at == DUE
+
+
+def test_the_result_is_a_summary_without_the_output(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The XCom has topic, command, lag.total, lag.max, index and document id, and no rows."""
+    row = PartitionLag("orders", 0, 90, 100, 10)
+    snapshot = TopicSnapshot("oasis", "oasis-group", "orders", DUE, "active", (row,))
+    ends_with(monkeypatch, [StoredSnapshot(snapshot, "abc", "consumer_lag")])
+    result = operator().execute(context())
+    assert result == {
+        "topic": "orders",
+        "command": operator().watch().command,
+        "lag": {"total": 10, "max": 10},
+        "index": "consumer_lag",
+        "document_id": "abc",
+    }
+
+
+@pytest.mark.parametrize(
+    ("error", "raised"),
+    [
+        (BrokerUnreachable("No broker."), BrokerUnreachable),
+        (GroupNotFound("No group."), AirflowFailException),
+    ],
+)
+def test_only_what_a_retry_can_help_is_tried_again(
+    monkeypatch: pytest.MonkeyPatch, error: LagError, raised: type[Exception]
+) -> None:
+    """A retriable error goes to Airflow as it is, any other ends the task at once, with words."""
+    ends_with(monkeypatch, error)
+    with pytest.raises(raised, match=r"No (broker|group)\. Check"):
+        operator().execute(context())

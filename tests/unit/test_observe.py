@@ -1,0 +1,193 @@
+"""The pipeline between its two doors to the outside, which are stood in for here.
+
+How it behaves on real hosts, brokers and clusters is the matter of the integration tests; these
+are the turns that a real part can't be made to take.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from airflow_lag_provider import observe as pipeline
+from airflow_lag_provider.collect import DescribeOutput
+from airflow_lag_provider.errors import (
+    ElasticsearchUnreachable,
+    GroupNotFound,
+    InvalidRequest,
+    TopicNotInGroup,
+    UnexpectedError,
+)
+from airflow_lag_provider.hooks.elasticsearch import Document, LagElasticsearchHook
+from airflow_lag_provider.run import SUCCESS_VERSION, Run
+from airflow_lag_provider.watch import Watch
+
+DUE = datetime(2026, 11, 22, 13, 35, tzinfo=UTC)
+RUN = Run(
+    dag_id="consumer_lag.oasis.orders",
+    task_id="orders",
+    run_id="scheduled__13:35",
+    run_type="scheduled",
+    try_number=2,
+    scheduled_at=DUE,
+    started_at=DUE + timedelta(seconds=1),
+)
+WATCH = Watch(
+    mirror="oasis",
+    topics=("orders",),
+    group="oasis-group",
+    bootstrap_servers=("b-1:9092",),
+    ssh_conn_id="mm",
+    elasticsearch_conn_id="es",
+    index="lag-%Y",
+    timeout=25.0,
+    configured_topics=frozenset({"orders"}),
+)
+ROWS = """
+GROUP       TOPIC  PARTITION  CURRENT-OFFSET  LOG-END-OFFSET  LAG  CONSUMER-ID HOST CLIENT-ID
+oasis-group orders 0          90              100             10   -           -    -
+oasis-group clicks 0          7               7               0    -           -    -
+"""
+
+
+class Store:
+    """Stands in for Elasticsearch; ``error`` is what writing raises."""
+
+    def __init__(self) -> None:
+        self.documents: list[Document] = []
+        self.error: Exception | None = None
+
+    async def write(self, *documents: Document) -> None:
+        if self.error:
+            raise self.error
+        self.documents += documents
+
+
+@pytest.fixture
+def store(monkeypatch: pytest.MonkeyPatch) -> Store:
+    store = Store()
+    monkeypatch.setattr(LagElasticsearchHook, "write", staticmethod(store.write))
+    return store
+
+
+def prints(monkeypatch: pytest.MonkeyPatch, stdout: str = ROWS, error: Any = None) -> None:
+    async def collect(**_: Any) -> DescribeOutput:
+        if error:
+            raise error
+        return DescribeOutput(stdout, "", 0, DUE + timedelta(seconds=3))
+
+    monkeypatch.setattr(pipeline, "collect", collect)
+
+
+def observe(watch: Watch = WATCH) -> list[pipeline.StoredSnapshot]:
+    return asyncio.run(pipeline.observe(watch, RUN))
+
+
+def test_a_snapshot_becomes_the_document_of_its_run(
+    monkeypatch: pytest.MonkeyPatch, store: Store
+) -> None:
+    """The document has the run's identity, its time line, and the topics nobody configured."""
+    prints(monkeypatch)
+    (stored,) = observe()
+    (document,) = store.documents
+    assert document.id == stored.document_id == RUN.document_id(mirror="oasis", topic="orders")
+    assert document.index == stored.index == "lag-2026"
+    assert document.version == SUCCESS_VERSION
+    source = document.source
+    assert source["p0"] == 10
+    assert source["event"]["outcome"] == "success"
+    assert source["event"]["duration"] > 0
+    assert source["unconfigured_topics"] == ["clicks"]
+    assert source["@timestamp"] == "2026-11-22T13:35:03+00:00"
+    assert source["airflow"] == {
+        "dag_id": "consumer_lag.oasis.orders",
+        "task_id": "orders",
+        "run_id": "scheduled__13:35",
+        "run_type": "scheduled",
+        "try_number": 2,
+        "scheduled_at": "2026-11-22T13:35:00+00:00",
+    }
+
+
+def test_the_delay_is_counted_from_the_scheduled_instant(
+    monkeypatch: pytest.MonkeyPatch, store: Store
+) -> None:
+    """event.delay is the time from when the run was due to the start of its work, nanoseconds."""
+    prints(monkeypatch)
+    asyncio.run(
+        pipeline.observe(
+            WATCH, replace(RUN, scheduled_at=datetime.now(UTC) - timedelta(seconds=90))
+        )
+    )
+    assert 90 <= store.documents[0].source["event"]["delay"] / 1e9 < 100
+
+
+def test_a_failure_leaves_a_document_with_its_reason_and_its_try(
+    monkeypatch: pytest.MonkeyPatch, store: Store
+) -> None:
+    """The failure's document has the error's name and words, and the try as its version."""
+    prints(monkeypatch, error=GroupNotFound("No group 'oasis-group'."))
+    with pytest.raises(GroupNotFound):
+        observe()
+    (document,) = store.documents
+    assert document.version == 2
+    assert document.source["event"]["outcome"] == "failure"
+    assert document.source["error"]["type"] == "GroupNotFound"
+    assert document.source["error"]["message"].startswith("No group 'oasis-group'. Check")
+    assert "p0" not in document.source
+
+
+def test_a_topic_that_is_missing_fails_alone(monkeypatch: pytest.MonkeyPatch, store: Store) -> None:
+    """Of several topics one that isn't in the output fails, the others' snapshots are stored."""
+    prints(monkeypatch)
+    with pytest.raises(TopicNotInGroup, match="payments"):
+        observe(replace(WATCH, topics=("payments", "orders")))
+    outcomes = {one.source["topic"]: one.source["event"]["outcome"] for one in store.documents}
+    assert outcomes == {"payments": "failure", "orders": "success"}
+
+
+def test_what_nobody_thought_of_leaves_a_document_too(
+    monkeypatch: pytest.MonkeyPatch, store: Store
+) -> None:
+    """A defect of this package is a failure document and a failed task, not a gap."""
+    prints(monkeypatch, error=ZeroDivisionError("oops"))
+    with pytest.raises(UnexpectedError, match="ZeroDivisionError: oops"):
+        observe()
+    assert store.documents[0].source["error"]["type"] == "UnexpectedError"
+
+
+def test_values_that_templates_made_unusable_are_named_together(
+    monkeypatch: pytest.MonkeyPatch, store: Store
+) -> None:
+    """Rendered values are checked before anything is run, all at once, and leave a document."""
+    prints(monkeypatch, error=AssertionError("the command was run"))
+    with pytest.raises(InvalidRequest) as raised:
+        observe(replace(WATCH, group="a\nb", tool="$(id)", topics=("orders; rm -rf /",)))
+    for word in ("group", "tool", "topic"):
+        assert word in raised.value.message
+    assert store.documents[0].source["error"]["type"] == "InvalidRequest"
+
+
+def test_a_document_that_can_not_be_written_fails_the_run(
+    monkeypatch: pytest.MonkeyPatch, store: Store
+) -> None:
+    """A snapshot that didn't reach Elasticsearch is no success."""
+    prints(monkeypatch)
+    store.error = ElasticsearchUnreachable("No connection.")
+    with pytest.raises(ElasticsearchUnreachable):
+        observe()
+
+
+def test_the_reason_for_the_missing_snapshot_is_not_hidden_by_a_second_failure(
+    monkeypatch: pytest.MonkeyPatch, store: Store
+) -> None:
+    """When the failure's document can't be written either, the first error is raised and noted."""
+    prints(monkeypatch, error=GroupNotFound("No group."))
+    store.error = ElasticsearchUnreachable("No connection.")
+    with pytest.raises(GroupNotFound) as raised:
+        observe()
+    assert any("No connection." in note for note in raised.value.__notes__)
