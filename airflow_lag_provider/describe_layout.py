@@ -100,7 +100,10 @@ class Layout:
         found = self._row.match(line)
         if found and (owner := self._owner(found["owner"])):
             return Row._make((*found.group(*_CORE), *owner))
-        if not self.has_group or cell == self._group:
+        # Tools with an OWNER column describe one group a run, so there it is a spoilt row.
+        starts = (f"{self._group} ", f"{self._group},")
+        alone = "OWNER" in self._owner_columns and line.startswith(starts)
+        if not self.has_group or cell == self._group or alone:
             return None
         found = self._any_row.match(line)
         if not found or not line.replace("\t", " ").isprintable():
