@@ -327,8 +327,8 @@ class ElasticsearchAccessDenied(StoreError):
     """The credentials are wrong, or the user lacks a right."""
 
     advice = (
-        "Check login and password (or api_key) of the connection; the role needs create_index, "
-        "view_index_metadata, index and read on the index."
+        "Check login and password (or api_key) of the connection; its role needs create_index, "
+        "auto_configure, view_index_metadata, index and read on the index."
     )
 
 

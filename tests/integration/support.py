@@ -1,0 +1,136 @@
+"""What the integration tests share: connections, runs of the operator, reading documents."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import yaml
+
+from airflow_lag_provider.operators.lag import SSHLagOperator
+from lab.elasticsearch import Credentials, Elasticsearch
+from lab.laboratory import Laboratory
+from lab.workspace import REPOSITORY
+
+BINS = {"3.3": REPOSITORY / ".venv" / "bin", "2.11": REPOSITORY / ".venv-2.11" / "bin"}
+SUPERUSER = Credentials("lab", "the-labs-own-pass")
+WRITER = Credentials("lag_writer", "hush-elastic-1", ("lag_writer",))
+# The rights that the README asks for, and no more.
+ROLES = """
+lag_writer:
+  cluster: ["monitor"]
+  indices:
+    - names: ["consumer_lag*"]
+      privileges: ["create_index", "auto_configure", "view_index_metadata", "index", "read"]
+"""
+
+
+@dataclass
+class Bench:
+    """A laboratory with what a test needs to run the operator in this process and look at it.
+
+    :param connections: Airflow connections by id, as ``AIRFLOW_CONN_*`` takes them.
+    """
+
+    lab: Laboratory
+    elasticsearch: Elasticsearch
+    connections: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def operator(self, **changes: Any) -> SSHLagOperator:
+        """Return an operator for topic ``orders`` of the laboratory's own group."""
+        arguments: dict[str, Any] = {
+            "task_id": "orders",
+            "mirror": "oasis",
+            "group": self.lab.group,
+            "bootstrap_servers": self.lab.source.bootstrap,
+            "ssh_conn_id": "mirrormaker",
+            "elasticsearch_conn_id": "elastic",
+            "tool": str(self.lab.tool),
+            "timeout": 25,
+            **changes,
+        }
+        if "topics" not in arguments:
+            arguments.setdefault("topic", "orders")
+        return SSHLagOperator(**arguments)
+
+    def documents(self, index: str = "consumer_lag", **terms: Any) -> list[dict[str, Any]]:
+        """Return the documents of an index whose fields have these values, oldest first.
+
+        :param terms: fields with ``__`` for each dot.
+        """
+        found = search(self.elasticsearch, index=index, **terms)
+        return [hit["_source"] for hit in found]
+
+
+def search(elasticsearch: Elasticsearch, *, index: str = "consumer_lag", **terms: Any) -> Any:
+    """Return the hits of a search by exact values, oldest first."""
+    filters = [{"term": {name.replace("__", "."): value}} for name, value in terms.items()]
+    elasticsearch.request("POST", f"/{index}/_refresh")
+    body = {
+        "size": 5000,
+        "query": {"bool": {"filter": filters}},
+        "sort": [{"@timestamp": "asc"}],
+    }
+    return elasticsearch.request("POST", f"/{index}/_search", body)["hits"]["hits"]
+
+
+def context(run_id: str, *, try_number: int = 1, started_at: datetime | None = None) -> Any:
+    """Return the parts of Airflow's context that the operator reads."""
+    now = datetime.now(UTC)
+    dag_run = SimpleNamespace(
+        run_id=run_id, run_type="scheduled", start_date=started_at or now, run_after=now
+    )
+    ti = SimpleNamespace(dag_id="dag", task_id="orders", try_number=try_number)
+    return {"dag_run": dag_run, "ti": ti, "data_interval_end": now}
+
+
+def write_project(
+    folder: Path, *, mirrors: Mapping[str, Any], index: str = "consumer_lag", **top: Any
+) -> Path:
+    """Write a DAG project with the repository's own DAG files; return its folder of DAGs."""
+    dags = folder / "dags"
+    dags.mkdir(parents=True)
+    for file in (REPOSITORY / "dags").glob("*.py"):
+        (dags / file.name).write_text(file.read_text(encoding="utf-8"), encoding="utf-8")
+    (folder / "include").mkdir()
+    configuration = {
+        "elasticsearch": {"conn_id": "elastic", "index": index},
+        "mirrors": dict(mirrors),
+        **top,
+    }
+    (folder / "include" / "mirrors.yaml").write_text(yaml.safe_dump(configuration, sort_keys=False))
+    return dags
+
+
+def mirror(lab: Laboratory, **changes: Any) -> dict[str, Any]:
+    """Return a mirror of mirrors.yaml that watches the laboratory's own group."""
+    return {
+        "ssh_conn_id": "mirrormaker",
+        "bootstrap_servers": [lab.source.bootstrap],
+        "group": lab.group,
+        "tool": str(lab.tool),
+        "topics": {"orders": None},
+        **changes,
+    }
+
+
+def eventually(check: Callable[[], bool], what: str, *, seconds: float) -> None:
+    """Wait until something holds.
+
+    :raises AssertionError: it doesn't after that many seconds.
+    """
+    deadline = time.monotonic() + seconds
+    while not check():
+        assert time.monotonic() < deadline, f"not so after {seconds:g} s: {what}"
+        time.sleep(0.2)
+
+
+def as_environment(connections: Mapping[str, Any]) -> dict[str, str]:
+    """Return connections as Airflow's environment variables."""
+    return {f"AIRFLOW_CONN_{name.upper()}": json.dumps(one) for name, one in connections.items()}
