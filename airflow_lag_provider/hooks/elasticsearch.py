@@ -31,6 +31,7 @@ from airflow_lag_provider.hooks.elasticsearch_client import (
     connection_settings,
     store_error,
 )
+from airflow_lag_provider.hooks.elasticsearch_index import missing_mapping
 
 DEFAULT_INDEX = "consumer_lag"
 # The whole of one write, so that a cluster that hangs can't hold a run beyond its minute.
@@ -130,7 +131,8 @@ class LagElasticsearchHook(BaseHook):
     async def write(self, *documents: Document) -> None:
         """Write documents; one that is there already, as good or better, counts as written.
 
-        Their indices are created from the mapping when they are missing.
+        Their indices are created from the mapping when they are missing; an index that is there
+        gets the fields that it lacks.
 
         :raises StoreError: a document could not be written.
         """
@@ -141,25 +143,31 @@ class LagElasticsearchHook(BaseHook):
                 await _write_one(client, document)
 
     async def _ensure_index(self, client: AsyncElasticsearch, index: str) -> None:
-        """Create the index when it is missing; many tasks may do so at the same time."""
+        """Create the index, or add what it lacks; many tasks may do so at the same time."""
+        wanted = self._index_body()
         try:
             # Not `exists`: the answer to HEAD has no body to negotiate the version by.
-            await client.indices.get_settings(index=index, name="index.uuid")
+            found = await client.indices.get_mapping(index=index)
         except NotFoundError:
-            body = json.loads(
-                self._mapping.read_text(encoding="utf-8")
-                if self._mapping
-                else (files("airflow_lag_provider") / "mapping.json").read_text(encoding="utf-8")
-            )
             try:
-                await client.indices.create(
-                    index=index, mappings=body["mappings"], settings=body.get("settings")
-                )
+                await client.indices.create(index=index, **wanted)
             except BadRequestError as error:
                 if error.error != "resource_already_exists_exception":
                     raise
             else:
                 self.log.info("Created the index %s.", index)
+            return
+        for name, one in found.items():
+            missing = missing_mapping(wanted["mappings"], one["mappings"])
+            if missing:
+                await client.indices.put_mapping(index=name, **missing)
+                self.log.info("Added missing fields to the index %s.", name)
+
+    def _index_body(self) -> dict[str, Any]:
+        """Return settings and mappings of a new index."""
+        source = self._mapping or files("airflow_lag_provider") / "mapping.json"
+        body: dict[str, Any] = json.loads(source.read_text(encoding="utf-8"))
+        return body
 
     def test_connection(self) -> tuple[bool, str]:
         """Return whether the cluster answers, and a sentence about it."""

@@ -1,0 +1,142 @@
+"""The hook on a real Elasticsearch with passwords and roles."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from airflow_lag_provider.errors import (
+    ElasticsearchAccessDenied,
+    ElasticsearchConnectionInvalid,
+    ElasticsearchUnreachable,
+    StoreError,
+)
+from airflow_lag_provider.hooks.elasticsearch import Document, LagElasticsearchHook
+from lab.network import HOST, free_port
+from tests.integration.support import SUPERUSER, WRITER, Bench, context
+
+pytestmark = pytest.mark.integration
+
+
+def document(number: int = 0, *, version: int = 1, index: str = "consumer_lag") -> Document:
+    source = {
+        "@timestamp": datetime.now(UTC).isoformat(),
+        "topic": f"topic-{number}",
+        "p0": version,
+    }
+    return Document(index=index, id=str(number), version=version, source=source)
+
+
+def write(*documents: Document) -> None:
+    asyncio.run(LagElasticsearchHook(elasticsearch_conn_id="elastic").write(*documents))
+
+
+@pytest.fixture
+def connect(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Return a function that changes fields of the Elasticsearch connection."""
+
+    def change(**fields: Any) -> None:
+        connection = {**bench.connections["elastic"], **fields}
+        monkeypatch.setenv("AIRFLOW_CONN_ELASTIC", json.dumps(connection))
+
+    return change
+
+
+def test_many_tasks_create_the_missing_index_together(bench: Bench) -> None:
+    """Thirty writers that all find no index leave one with the mapping and thirty documents."""
+
+    async def all_at_once() -> None:
+        hook = LagElasticsearchHook(elasticsearch_conn_id="elastic")
+        await asyncio.gather(*(hook.write(document(number)) for number in range(30)))
+
+    asyncio.run(all_at_once())
+    assert len(bench.documents()) == 30
+    mapping = bench.elasticsearch.request("GET", "/consumer_lag/_mapping")["consumer_lag"]
+    assert mapping["mappings"]["properties"]["topic"] == {"type": "keyword"}
+    assert mapping["mappings"]["properties"]["p0"] == {"type": "long"}
+
+
+def test_of_two_versions_the_higher_stays_whichever_comes_last(bench: Bench) -> None:
+    """Writing an older or equal version again changes nothing and is no error."""
+    for version in (5, 3, 5, 7, 1):
+        write(document(version=version))
+    assert [one["p0"] for one in bench.documents()] == [7]
+
+
+def test_a_node_that_is_away_is_passed_over(bench: Bench, connect: Any) -> None:
+    """Of several hosts one that can't be reached costs nothing but the attempt."""
+    port = bench.elasticsearch.port
+    connect(port=None, host=f"{HOST}:{free_port()},{HOST}:{free_port()},{HOST}:{port}")
+    write(document())
+    connect(port=None, host=None, extra={"hosts": [f"{HOST}:{free_port()}", f"{HOST}:{port}"]})
+    write(document(version=2))
+    assert [one["p0"] for one in bench.documents()] == [2]
+
+
+@pytest.mark.parametrize(
+    ("fields", "kind"),
+    [
+        ({"password": "hush-wrong"}, ElasticsearchAccessDenied),
+        ({"login": None, "password": None}, ElasticsearchAccessDenied),
+        ({"port": 1}, ElasticsearchUnreachable),
+        ({"schema": "https"}, ElasticsearchUnreachable),
+        ({"host": ""}, ElasticsearchConnectionInvalid),
+    ],
+)
+def test_a_connection_that_does_not_work_is_an_error_that_says_so(
+    connect: Any, fields: dict[str, Any], kind: type[StoreError]
+) -> None:
+    """Wrong password, no password, nobody there, wrong scheme and no host each have their error."""
+    connect(**fields)
+    with pytest.raises(kind, match="elastic") as raised:
+        write(document())
+    assert "hush" not in str(raised.value)
+
+
+def test_the_connection_can_be_tried(connect: Any) -> None:
+    """test_connection says whether the cluster answers, and why not."""
+    hook = LagElasticsearchHook(elasticsearch_conn_id="elastic")
+    works, words = hook.test_connection()
+    assert works, words
+    connect(password="hush-wrong")
+    works, words = hook.test_connection()
+    assert not works
+    assert "401" in words
+
+
+def test_an_index_of_the_old_script_is_completed_and_used(bench: Bench, connect: Any) -> None:
+    """An index with text topics and integer partitions keeps them and gets all that it lacks."""
+    old = {
+        "@timestamp": {"type": "date"},
+        "topic": {"type": "text"},
+        **{f"p{number}": {"type": "integer"} for number in range(18)},
+    }
+    bench.elasticsearch.request("PUT", "/consumer_lag", {"mappings": {"properties": old}})
+    # Adding fields to somebody else's index takes the right to manage it.
+    connect(login=SUPERUSER.user, password=SUPERUSER.password)
+    bench.operator().execute(context("run"))
+    (found,) = bench.documents(topic__keyword="orders", kafka__topic__name="orders")
+    assert found["partitions"]["total"] == 18
+    mapping = bench.elasticsearch.request("GET", "/consumer_lag/_mapping")["consumer_lag"]
+    properties = mapping["mappings"]["properties"]
+    assert properties["p0"] == {"type": "integer"}
+    assert properties["topic"]["type"] == "text"
+    assert properties["group"] == {"type": "keyword"}
+    assert WRITER.user not in str(properties)
+
+
+def test_documents_add_no_field_that_the_mapping_does_not_name(bench: Bench) -> None:
+    """After successes and failures the index has the mapping's fields and p0 to p17, no more."""
+    bench.operator(configured_topics=["orders"]).execute(context("run"))
+    with pytest.raises(Exception, match="not-there"):
+        bench.operator(topic="not-there").execute(context("other"))
+    mapping = bench.elasticsearch.request("GET", "/consumer_lag/_mapping")["consumer_lag"]
+    wanted = LagElasticsearchHook()._index_body()["mappings"]["properties"]
+    partitions = {f"p{number}" for number in range(18)}
+    assert mapping["mappings"]["properties"].keys() == wanted.keys() | partitions
+    for name, field in wanted.items():
+        assert mapping["mappings"]["properties"][name].keys() == field.keys()
