@@ -29,7 +29,7 @@ Progress = Callable[[str], None]
 """Takes one line for a person who waits."""
 
 _POM = Path(__file__).with_name("pom.xml")
-_PLUGIN = "org.apache.maven.plugins:maven-dependency-plugin:3.6.1"
+PLUGIN = "org.apache.maven.plugins:maven-dependency-plugin:3.6.1"
 _ELASTICSEARCH = "org.elasticsearch.distribution.integ-test-zip:elasticsearch"
 
 
@@ -46,13 +46,13 @@ def kafka_libs(progress: Progress) -> Path:
     """
 
     def fetch(target: Path) -> None:
-        _maven(
+        maven(
             f"Kafka {KAFKA_VERSION} (56 MB)",
-            ["-f", str(_POM), f"{_PLUGIN}:copy-dependencies", f"-DoutputDirectory={target}"],
+            ["-f", str(_POM), f"{PLUGIN}:copy-dependencies", f"-DoutputDirectory={target}"],
             progress,
         )
 
-    return _cached(f"kafka-{KAFKA_VERSION}", fetch)
+    return cached(f"kafka-{KAFKA_VERSION}", fetch)
 
 
 def elasticsearch_home(progress: Progress) -> Path:
@@ -66,10 +66,10 @@ def elasticsearch_home(progress: Progress) -> Path:
     def fetch(target: Path) -> None:
         artifact = f"-Dartifact={_ELASTICSEARCH}:{version}:zip"
         with tempfile.TemporaryDirectory(dir=target.parent) as folder:
-            _maven(
+            maven(
                 f"Elasticsearch {version} (107 MB)",
                 [
-                    f"{_PLUGIN}:copy",
+                    f"{PLUGIN}:copy",
                     artifact,
                     f"-DoutputDirectory={folder}",
                     "-Dmdep.useBaseVersion",
@@ -79,7 +79,7 @@ def elasticsearch_home(progress: Progress) -> Path:
             progress(f"unpacking Elasticsearch {version}")
             _unzip(next(Path(folder).glob("*.zip")), target)
 
-    return _cached(f"elasticsearch-{version}", fetch)
+    return cached(f"elasticsearch-{version}", fetch)
 
 
 def fetch_all(progress: Progress) -> None:
@@ -106,7 +106,7 @@ def require(program: str, *, package: str) -> str:
     return path
 
 
-def _cached(name: str, fetch: Callable[[Path], None]) -> Path:
+def cached(name: str, fetch: Callable[[Path], None]) -> Path:
     cache = cache_directory()
     target = cache / name
     if target.is_dir():
@@ -130,7 +130,7 @@ def _lock(path: Path) -> Iterator[None]:
         yield
 
 
-def _maven(what: str, arguments: list[str], progress: Progress) -> None:
+def maven(what: str, arguments: list[str], progress: Progress) -> None:
     require("java", package="openjdk-17-jre-headless")
     maven = require("mvn", package="maven")
     progress(f"fetching {what} through Maven")
