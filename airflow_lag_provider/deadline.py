@@ -37,7 +37,8 @@ def callback_problem(path: str) -> str | None:
     """Return why this version of Airflow can't call the function at a path, or ``None``."""
     try:
         if AIRFLOW_V_3_0_PLUS:
-            alerts.airflow3_keywords(path, {})
+            # Airflow 3.1, for instance, refuses synchronous callbacks.
+            _deadline_alert(timedelta(minutes=1), [], mirror="", callback=path)
         else:
             alerts.airflow2_callback(path)
     except ValueError as error:
@@ -73,8 +74,13 @@ def task_arguments(topic: Topic) -> dict[str, Any]:
 
 
 def _deadline_alert(sla: timedelta, topics: list[str], *, mirror: str, callback: str | None) -> Any:
-    from airflow.sdk.definitions.callback import AsyncCallback, SyncCallback
-    from airflow.sdk.definitions.deadline import DeadlineAlert, DeadlineReference
+    # The one place that has all four in 3.1, 3.2 and 3.3.
+    from airflow.sdk.definitions.deadline import (  # type: ignore[attr-defined]
+        AsyncCallback,
+        DeadlineAlert,
+        DeadlineReference,
+        SyncCallback,
+    )
 
     path = callback or f"{alerts.__name__}.{alerts.log_deadline_miss.__name__}"
     keywords = alerts.airflow3_keywords(
@@ -88,5 +94,4 @@ def _deadline_alert(sla: timedelta, topics: list[str], *, mirror: str, callback:
         reference=DeadlineReference.DAGRUN_LOGICAL_DATE,
         interval=sla + timedelta(minutes=1) if intervals else sla,
         callback=kind(path, kwargs=keywords),
-        name=f"sla {sla.total_seconds():g} s",
     )

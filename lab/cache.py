@@ -107,6 +107,7 @@ def require(program: str, *, package: str) -> str:
 
 
 def cached(name: str, fetch: Callable[[Path], None]) -> Path:
+    """Return a folder of the cache, filled once by ``fetch``, also when many ask at once."""
     cache = cache_directory()
     target = cache / name
     if target.is_dir():
@@ -131,6 +132,12 @@ def _lock(path: Path) -> Iterator[None]:
 
 
 def maven(what: str, arguments: list[str], progress: Progress) -> None:
+    """Run Maven and tell what it fetches.
+
+    :param what: what it is for, in words
+    :raises MissingToolError: Java or Maven is not installed
+    :raises DownloadError: Maven failed
+    """
     require("java", package="openjdk-17-jre-headless")
     maven = require("mvn", package="maven")
     progress(f"fetching {what} through Maven")
