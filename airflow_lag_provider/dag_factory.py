@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import DAG, conf
 
-from airflow_lag_provider import config, deadline
+from airflow_lag_provider import config_cache, deadline
 from airflow_lag_provider.operators.lag import SSHLagOperator
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def dag_id(mirror: str, topic: str | None = None) -> str:
 
 
 def _load(path: Path | str) -> Configuration:
-    return config.load(path, callback_problem=deadline.callback_problem)
+    return config_cache.load(path, callback_problem=deadline.callback_problem)
 
 
 def _mirror_dags(mirror: Mirror, configuration: Configuration) -> Iterator[DAG]:
@@ -131,7 +131,8 @@ def _task(dag: DAG, mirror: Mirror, topic: Topic, configuration: Configuration) 
         command_config=mirror.command_config,
         jvm_opts=mirror.jvm_opts,
         timeout=topic.timeout,
-        configured_topics=configuration.configured_topics(mirror),
+        mirrors_file=str(configuration.path),
+        deferrable=topic.deferrable,
         retries=topic.retries,
         retry_delay=topic.retry_delay,
         execution_timeout=topic.timeout + _EXECUTION_MARGIN,

@@ -38,6 +38,12 @@ def get_provider_info() -> dict[str, Any]:
                 "python-modules": ["airflow_lag_provider.hooks.elasticsearch"],
             }
         ],
+        "triggers": [
+            {
+                "integration-name": "Kafka MirrorMaker",
+                "python-modules": ["airflow_lag_provider.triggers.lag"],
+            }
+        ],
         "config": {
             "lag": {
                 "description": "Where the lag provider finds its configuration.",

@@ -6,6 +6,7 @@ The operator on a worker and the trigger in the triggerer both await it.
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -22,6 +23,8 @@ from airflow_lag_provider.watch import Watch
 
 log = logging.getLogger(__name__)
 
+_MOST_NAMED = 20
+
 
 @dataclass(frozen=True, slots=True)
 class StoredSnapshot:
@@ -37,6 +40,21 @@ class StoredSnapshot:
 
 
 @dataclass(frozen=True, slots=True)
+class Observation:
+    """What became of the topics of one task.
+
+    :param stored: the snapshots whose documents are in Elasticsearch.
+    :param failed: the other topics.
+    :param error: why they are among them: the first topic's, with notes on the others; ``None``
+        when all are stored.
+    """
+
+    stored: tuple[StoredSnapshot, ...]
+    failed: tuple[str, ...] = ()
+    error: LagError | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class _Failed:
     """A topic without a snapshot, the error that says why, and when that was known."""
 
@@ -45,22 +63,26 @@ class _Failed:
     at: datetime
 
 
-async def observe(watch: Watch, run: Run) -> list[StoredSnapshot]:
+async def observe(watch: Watch, run: Run) -> Observation:
     """Take one snapshot of each topic and write one document for each, failures too.
 
-    :raises DescribeError: a topic has no snapshot; its failure document is written.
-    :raises StoreError: a snapshot was taken, but its document could not be written.
+    It raises no ``LagError``: a topic without a snapshot, or without its document, is a part of
+    the result.
     """
     started_at = datetime.now(UTC)
     _quiet_libraries()
     results = await _take(watch, run)
+    index = run.index_name(watch.index)
+    documents = [
+        _document(result, index=index, watch=watch, run=run, started_at=started_at)
+        for result in results
+    ]
+    hook = LagElasticsearchHook(elasticsearch_conn_id=watch.elasticsearch_conn_id, index=index)
     try:
-        stored = await _store(results, watch=watch, run=run, started_at=started_at)
+        fates = await hook.write(*documents)
     except StoreError as error:
-        _raise_failures(results, and_also=error)
-        raise
-    _raise_failures(results)
-    return stored
+        fates = (error,) * len(documents)
+    return _observation(results, documents, fates)
 
 
 async def _take(watch: Watch, run: Run) -> list[TopicSnapshot | _Failed]:
@@ -109,24 +131,6 @@ def _topic_result(
     )
 
 
-async def _store(
-    results: list[TopicSnapshot | _Failed], *, watch: Watch, run: Run, started_at: datetime
-) -> list[StoredSnapshot]:
-    """Write one document for each result; return the snapshots among them."""
-    index = run.index_name(watch.index)
-    documents = [
-        _document(result, index=index, watch=watch, run=run, started_at=started_at)
-        for result in results
-    ]
-    hook = LagElasticsearchHook(elasticsearch_conn_id=watch.elasticsearch_conn_id, index=index)
-    await hook.write(*documents)
-    return [
-        StoredSnapshot(snapshot=result, document_id=document.id, index=document.index)
-        for result, document in zip(results, documents, strict=True)
-        if isinstance(result, TopicSnapshot)
-    ]
-
-
 def _document(
     result: TopicSnapshot | _Failed, *, index: str, watch: Watch, run: Run, started_at: datetime
 ) -> Document:
@@ -159,19 +163,36 @@ def _failure(failed: _Failed, *, watch: Watch) -> TopicFailure:
     )
 
 
-def _raise_failures(
-    results: list[TopicSnapshot | _Failed], *, and_also: StoreError | None = None
-) -> None:
-    """Raise the first topic's error when topics failed, and say what else went wrong."""
-    failed = [result for result in results if isinstance(result, _Failed)]
-    if not failed:
-        return
-    error = failed[0].error
-    if len(failed) > 1:
-        error.add_note(f"Topics without a snapshot: {', '.join(one.topic for one in failed)}.")
-    if and_also:
-        error.add_note(f"The failure document could not be written either: {and_also}")
-    raise error
+def _observation(
+    results: Sequence[TopicSnapshot | _Failed],
+    documents: Sequence[Document],
+    fates: Sequence[StoreError | None],
+) -> Observation:
+    """Return what became of the topics.
+
+    :param fates: why a document could not be written, ``None`` for one that was.
+    """
+    stored: list[StoredSnapshot] = []
+    errors: dict[str, LagError] = {}
+    unwritten: StoreError | None = None
+    for result, document, fate in zip(results, documents, fates, strict=True):
+        if isinstance(result, _Failed):
+            errors[result.topic] = result.error
+            unwritten = unwritten or fate
+        elif fate:
+            errors[result.topic] = fate
+        else:
+            stored.append(StoredSnapshot(result, document.id, document.index))
+    # A missing snapshot says more than a document that wasn't written.
+    taken = {one.topic for one in results if isinstance(one, TopicSnapshot)}
+    error = next((errors[topic] for topic in sorted(errors, key=taken.__contains__)), None)
+    if error and len(errors) > 1:
+        named = ", ".join(list(errors)[:_MOST_NAMED])
+        more = f" and {len(errors) - _MOST_NAMED} more" if len(errors) > _MOST_NAMED else ""
+        error.add_note(f"Failed topics, {len(errors)} of {len(results)}: {named}{more}.")
+    if error and unwritten:
+        error.add_note(f"The failure document could not be written either: {unwritten}")
+    return Observation(tuple(stored), tuple(errors), error)
 
 
 def _quiet_libraries() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from importlib.resources import files
@@ -25,10 +25,11 @@ from elasticsearch import (
     NotFoundError,
 )
 
-from airflow_lag_provider.errors import ElasticsearchConnectionInvalid, LagError
+from airflow_lag_provider.errors import ElasticsearchConnectionInvalid, LagError, StoreError
 from airflow_lag_provider.hooks.elasticsearch_client import (
     NegotiatingTransport,
     connection_settings,
+    item_error,
     store_error,
 )
 from airflow_lag_provider.hooks.elasticsearch_index import missing_mapping
@@ -36,6 +37,8 @@ from airflow_lag_provider.hooks.elasticsearch_index import missing_mapping
 DEFAULT_INDEX = "consumer_lag"
 # The whole of one write, so that a cluster that hangs can't hold a run beyond its minute.
 WRITE_TIMEOUT = 15.0
+# A document of 1,000 partitions has some 150 kB, and a request may have 100 MB.
+_BULK_DOCUMENTS = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,19 +131,23 @@ class LagElasticsearchHook(BaseHook):
         finally:
             await client.close()
 
-    async def write(self, *documents: Document) -> None:
+    async def write(self, *documents: Document) -> tuple[StoreError | None, ...]:
         """Write documents; one that is there already, as good or better, counts as written.
 
         Their indices are created from the mapping when they are missing; an index that is there
         gets the fields that it lacks.
 
-        :raises StoreError: a document could not be written.
+        :return: for each document ``None``, or why that one alone could not be written.
+        :raises StoreError: none of them could be written.
         """
         async with self.client() as client, asyncio.timeout(WRITE_TIMEOUT):
             for index in sorted({document.index for document in documents}):
                 await self._ensure_index(client, index)
+            if len(documents) > 1:
+                return await _write_many(client, documents)
             for document in documents:
                 await _write_one(client, document)
+        return (None,) * len(documents)
 
     async def _ensure_index(self, client: AsyncElasticsearch, index: str) -> None:
         """Create the index, or add what it lacks; many tasks may do so at the same time."""
@@ -192,3 +199,18 @@ async def _write_one(client: AsyncElasticsearch, document: Document) -> None:
             version=document.version,
             version_type="external",
         )
+
+
+async def _write_many(
+    client: AsyncElasticsearch, documents: Sequence[Document]
+) -> tuple[StoreError | None, ...]:
+    """Write documents with as few requests as their size allows; return each one's fate."""
+    fates: list[StoreError | None] = []
+    for start in range(0, len(documents), _BULK_DOCUMENTS):
+        lines: list[Mapping[str, Any]] = []
+        for one in documents[start : start + _BULK_DOCUMENTS]:
+            action = {"_index": one.index, "_id": one.id, "version": one.version}
+            lines += [{"index": {**action, "version_type": "external"}}, one.source]
+        answer = await client.bulk(operations=lines)
+        fates += [item_error(item["index"]) for item in answer["items"]]
+    return tuple(fates)

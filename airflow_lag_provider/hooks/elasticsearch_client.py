@@ -222,15 +222,37 @@ def store_error(error: Exception, *, where: str) -> StoreError:
     return next((kind for holds, kind in kinds if holds), DocumentRefused)(message)
 
 
+def item_error(item: Mapping[str, Any]) -> StoreError | None:
+    """Return why one document of a bulk request was not written, ``None`` when it was.
+
+    :param item: the server's word on the document. A conflict (409) means that a document of this
+        id, with this version or a higher one, is there already.
+    """
+    status = item["status"]
+    if status < 300 or status == 409:
+        return None
+    message = f"Elasticsearch, index {item['_index']}, said {status}: {_words(item['error'])}."
+    kinds: tuple[tuple[bool, type[StoreError]], ...] = (
+        ("cluster_block_exception" in str(item) or "index_closed" in str(item), IndexBlocked),
+        (status in (401, 403), ElasticsearchAccessDenied),
+        (status in _OVERLOADED, ElasticsearchOverloaded),
+    )
+    return next((kind for holds, kind in kinds if holds), DocumentRefused)(message)
+
+
 def _reason(error: ApiError) -> str:
     """Return the server's own words: its root reason where there is one."""
     body = error.body
     details = body.get("error") if isinstance(body, dict) else None
+    return _words(details or error.message)
+
+
+def _words(details: Any) -> str:
     if isinstance(details, dict):
         cause = details.get("caused_by") or {}
         reasons = [details.get("type"), details.get("reason"), cause.get("reason")]
         return _shortened(": ".join(str(reason) for reason in reasons if reason))
-    return _shortened(str(details or error.message))
+    return _shortened(str(details))
 
 
 def _shortened(text: str) -> str:

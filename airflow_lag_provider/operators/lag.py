@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Sequence
-from datetime import datetime, timedelta
+import re
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.common.compat.sdk import AirflowFailException, BaseOperator
+from airflow.providers.common.compat.sdk import (
+    AirflowException,
+    AirflowFailException,
+    BaseOperator,
+    conf,
+)
+from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS, AIRFLOW_V_3_3_PLUS
+from airflow.triggers.base import StartTriggerArgs
 
 from airflow_lag_provider.command import DEFAULT_JVM_OPTS, DEFAULT_TOOL
-from airflow_lag_provider.errors import LagError
-from airflow_lag_provider.run import Run
+from airflow_lag_provider.doors import failure, run_of, sentence, summary, watch_of
 from airflow_lag_provider.watch import Watch
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
-    from airflow_lag_provider.observe import StoredSnapshot
+_TEMPLATE = re.compile(r"\{[{%#]")
 
 
 class SSHLagOperator(BaseOperator):
@@ -43,8 +50,11 @@ class SSHLagOperator(BaseOperator):
     :param mirror: the mirror's name in the documents; the group's id when not given. (templated)
     :param timeout: seconds for the describe, connecting included.
     :param jvm_opts: options of the tool's JVM. (templated)
-    :param configured_topics: all topics that are watched in this group, so that documents can
-        name the others in ``unconfigured_topics``.
+    :param mirrors_file: configuration file that names the mirror, so that documents can list the
+        topics of its group that nobody watches in ``unconfigured_topics``. A path, because every
+        topic's task would otherwise carry the names of all topics in the serialized DAG.
+    :param deferrable: let the triggerer do it from start to end, without a worker, where the
+        Airflow version can. Default: ``[operators] default_deferrable``.
     """
 
     template_fields: Sequence[str] = (
@@ -77,7 +87,8 @@ class SSHLagOperator(BaseOperator):
         mirror: str | None = None,
         timeout: float | timedelta = 25.0,
         jvm_opts: str = DEFAULT_JVM_OPTS,
-        configured_topics: Collection[str] | None = None,
+        mirrors_file: str | None = None,
+        deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -95,29 +106,43 @@ class SSHLagOperator(BaseOperator):
         self.mirror = mirror
         self.timeout = timeout
         self.jvm_opts = jvm_opts
-        self.configured_topics = configured_topics
+
+        self.mirrors_file = mirrors_file
+        self.deferrable = deferrable
+        if deferrable and self._fits_the_trigger():
+            self.start_from_trigger = True
+            self.start_trigger_args = self._start_trigger_args()
+
+    def _fits_the_trigger(self) -> bool:
+        """Return whether the triggerer can do this task from its start.
+
+        Airflow 2.11 renders no templates there; 3.1 and 3.2 don't tell a trigger of its run.
+        """
+        values = [getattr(self, name) for name in self.template_fields]
+        lists = [list(one) if isinstance(one, list | tuple) else [one] for one in values]
+        texts = [text for one in lists for text in one if text is not None]
+        if not all(isinstance(text, str) for text in texts):
+            return False
+        return AIRFLOW_V_3_3_PLUS or not (AIRFLOW_V_3_0_PLUS or any(map(_TEMPLATE.search, texts)))
+
+    def _start_trigger_args(self) -> StartTriggerArgs:
+        values = {name: getattr(self, name) for name in self.template_fields}
+        timeout = self.timeout
+        return StartTriggerArgs(
+            trigger_cls="airflow_lag_provider.triggers.lag.LagTrigger",
+            trigger_kwargs={
+                **{k: list(v) if isinstance(v, tuple) else v for k, v in values.items()},
+                "timeout": timeout.total_seconds() if isinstance(timeout, timedelta) else timeout,
+                "mirrors_file": self.mirrors_file,
+            },
+            next_method=self.execute_complete.__name__,
+        )
 
     def watch(self) -> Watch:
         """Return what this task watches, from its fields as they are now."""
-        timeout = self.timeout
-        return Watch(
-            mirror=self.group if self.mirror is None else self.mirror,
-            topics=_words([self.topic or ""] if self.topics is None else self.topics),
-            group=self.group,
-            bootstrap_servers=_words(self.bootstrap_servers),
-            ssh_conn_id=self.ssh_conn_id,
-            elasticsearch_conn_id=self.elasticsearch_conn_id,
-            index=self.index,
-            timeout=timeout.total_seconds() if isinstance(timeout, timedelta) else timeout,
-            tool=self.tool,
-            command_config=self.command_config,
-            jvm_opts=self.jvm_opts,
-            configured_topics=(
-                None if self.configured_topics is None else frozenset(self.configured_topics)
-            ),
-        )
+        return watch_of(self)
 
-    def execute(self, context: Context) -> dict[str, Any]:
+    def execute(self, context: Context) -> dict[str, Any] | None:
         """Take the snapshot, write the document and return a summary of it.
 
         :raises LagError: an error that a retry may help; any other ends the task without retries.
@@ -126,73 +151,28 @@ class SSHLagOperator(BaseOperator):
         from airflow_lag_provider.observe import observe
 
         watch = self.watch()
-        try:
-            stored = asyncio.run(observe(watch, run_of(context)))
-        except LagError as error:
-            if error.retriable:
-                raise
-            notes = " ".join(getattr(error, "__notes__", ()))
-            raise AirflowFailException(f"{type(error).__name__}: {error} {notes}") from error
-        for one in stored:
-            self.log.info("%s", _sentence(one))
-        return _summary(watch, stored)
+        run = run_of(
+            context["dag_run"], context["ti"], interval_end=context.get("data_interval_end")
+        )
+        seen = asyncio.run(observe(watch, run))
+        for one in seen.stored:
+            self.log.info("%s", sentence(one))
+        result = summary(watch, seen)
+        if seen.error is None:
+            return result
+        if result is not None:
+            # What a task that raises returns is lost, and of many topics most may be stored.
+            context["ti"].xcom_push(key="return_value", value=result)
+        if seen.error.retriable:
+            raise seen.error
+        raise AirflowFailException(failure(seen.error)) from seen.error
 
+    def execute_complete(self, context: Context, event: Mapping[str, Any]) -> Any:
+        """Go on, on a worker, with a task that the triggerer could not end.
 
-def _words(value: str | Sequence[str]) -> tuple[str, ...]:
-    """Return the parts of a list, or of a text with commas, as templates make it."""
-    parts = value.split(",") if isinstance(value, str) else value
-    return tuple(part.strip() for part in parts)
-
-
-def run_of(context: Context) -> Run:
-    """Return the run that a task's context describes, the same on Airflow 2 and 3."""
-    dag_run = context["dag_run"]
-    ti = context["ti"]
-    # Airflow 3 has run_after for every run; before, the end of the interval is when it was due.
-    scheduled_at: datetime | None = context.get("data_interval_end") or getattr(
-        dag_run, "run_after", None
-    )
-    started_at = dag_run.start_date or scheduled_at
-    if scheduled_at is None or started_at is None:
-        raise ValueError(f"The run {dag_run.run_id} has no instant it was due at.")
-    return Run(
-        dag_id=ti.dag_id,
-        task_id=ti.task_id,
-        run_id=dag_run.run_id,
-        run_type=str(getattr(dag_run.run_type, "value", dag_run.run_type)),
-        try_number=ti.try_number,
-        scheduled_at=scheduled_at,
-        started_at=started_at,
-    )
-
-
-def _sentence(stored: StoredSnapshot) -> str:
-    """Return one line about a stored snapshot for the task's log."""
-    snapshot = stored.snapshot
-    lag = "not known" if snapshot.lag_total is None else f"{snapshot.lag_total} messages"
-    worst = (
-        ""
-        if snapshot.lag_max is None
-        else f", worst partition {snapshot.lag_max_partition} with {snapshot.lag_max}"
-    )
-    return (
-        f"Topic {snapshot.topic}: lag {lag}{worst}; {len(snapshot.partitions)} partitions, "
-        f"group {snapshot.group_state}; document {stored.index}/{stored.document_id}."
-    )
-
-
-def _summary(watch: Watch, stored: Sequence[StoredSnapshot]) -> dict[str, Any]:
-    """Return what a task hands on (XCom): figures and ids, never the output."""
-    topics = [
-        {
-            "topic": one.snapshot.topic,
-            "command": watch.command,
-            "lag": {"total": one.snapshot.lag_total, "max": one.snapshot.lag_max},
-            "index": one.index,
-            "document_id": one.document_id,
-        }
-        for one in stored
-    ]
-    if len(watch.topics) == 1:
-        return topics[0]
-    return {"command": watch.command, "stored": len(topics)}
+        :param event: with ``error``: what to fail with, so that Airflow's retries take over.
+        :raises AirflowException: the failure that the triggerer met.
+        """
+        if "error" in event:
+            raise AirflowException(event["error"])
+        return self.execute(context)

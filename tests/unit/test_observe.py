@@ -17,9 +17,11 @@ from airflow_lag_provider import observe as pipeline
 from airflow_lag_provider.collect import Collected
 from airflow_lag_provider.describe import parse
 from airflow_lag_provider.errors import (
+    DocumentRefused,
     ElasticsearchUnreachable,
     GroupNotFound,
     InvalidRequest,
+    StoreError,
     TopicNotInGroup,
     UnexpectedError,
 )
@@ -56,16 +58,22 @@ oasis-group clicks 0          7               7               0    -           -
 
 
 class Store:
-    """Stands in for Elasticsearch; ``error`` is what writing raises."""
+    """Stands in for Elasticsearch.
+
+    :param error: what writing raises.
+    :param refused: by topic, why its document is not written.
+    """
 
     def __init__(self) -> None:
         self.documents: list[Document] = []
         self.error: Exception | None = None
+        self.refused: dict[str, StoreError] = {}
 
-    async def write(self, *documents: Document) -> None:
+    async def write(self, *documents: Document) -> tuple[StoreError | None, ...]:
         if self.error:
             raise self.error
         self.documents += documents
+        return tuple(self.refused.get(one.source["topic"]) for one in documents)
 
 
 @pytest.fixture
@@ -85,7 +93,10 @@ def prints(monkeypatch: pytest.MonkeyPatch, stdout: str = ROWS, error: Any = Non
 
 
 def observe(watch: Watch = WATCH) -> list[pipeline.StoredSnapshot]:
-    return asyncio.run(pipeline.observe(watch, RUN))
+    seen = asyncio.run(pipeline.observe(watch, RUN))
+    if seen.error:
+        raise seen.error
+    return list(seen.stored)
 
 
 def test_a_snapshot_becomes_the_document_of_its_run(
@@ -192,3 +203,31 @@ def test_the_reason_for_the_missing_snapshot_is_not_hidden_by_a_second_failure(
     with pytest.raises(GroupNotFound) as raised:
         observe()
     assert any("No connection." in note for note in raised.value.__notes__)
+
+
+def test_each_topic_learns_the_fate_of_its_own_document(
+    monkeypatch: pytest.MonkeyPatch, store: Store
+) -> None:
+    """Of three topics one is missing, one's document is refused, and the third is stored."""
+    prints(monkeypatch)
+    store.refused = {"clicks": DocumentRefused("Field p0 is a date.")}
+    watch = replace(WATCH, topics=("clicks", "payments", "orders"))
+    seen = asyncio.run(pipeline.observe(watch, RUN))
+    assert [one.snapshot.topic for one in seen.stored] == ["orders"]
+    assert seen.failed == ("clicks", "payments")
+    assert isinstance(seen.error, TopicNotInGroup)
+    assert seen.error.__notes__ == ["Failed topics, 2 of 3: clicks, payments."]
+
+
+def test_a_failed_describe_leaves_a_failure_document_for_each_topic(
+    monkeypatch: pytest.MonkeyPatch, store: Store
+) -> None:
+    """In layout group one failure is a document of every topic, and one error."""
+    prints(monkeypatch, error=GroupNotFound("No group."))
+    topics = tuple(f"t{number}" for number in range(30))
+    seen = asyncio.run(pipeline.observe(replace(WATCH, topics=topics), RUN))
+    assert [one.source["topic"] for one in store.documents] == list(topics)
+    assert {one.source["error"]["type"] for one in store.documents} == {"GroupNotFound"}
+    assert seen.failed == topics
+    assert isinstance(seen.error, GroupNotFound)
+    assert seen.error.__notes__[0].endswith("t18, t19 and 10 more.")

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from airflow.providers.common.compat.sdk import AirflowFailException
+from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException
+from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_3_PLUS
 
 from airflow_lag_provider import observe as pipeline
+from airflow_lag_provider.doors import run_of, watch_of
 from airflow_lag_provider.errors import BrokerUnreachable, GroupNotFound, LagError
-from airflow_lag_provider.observe import StoredSnapshot
-from airflow_lag_provider.operators.lag import SSHLagOperator, run_of
+from airflow_lag_provider.observe import Observation, StoredSnapshot
+from airflow_lag_provider.operators.lag import SSHLagOperator
 from airflow_lag_provider.snapshot import PartitionLag, TopicSnapshot
+from airflow_lag_provider.triggers.lag import LagTrigger
 
 DUE = datetime(2026, 11, 22, 13, 35, tzinfo=UTC)
 
@@ -40,10 +44,10 @@ def context(**changes: Any) -> Any:
 
 
 def ends_with(monkeypatch: pytest.MonkeyPatch, result: Any) -> None:
-    async def observe(*_: Any) -> Any:
-        if isinstance(result, Exception):
-            raise result
-        return result
+    async def observe(*_: Any) -> Observation:
+        if isinstance(result, LagError):
+            return Observation((), ("orders",), result)
+        return Observation(tuple(result))
 
     monkeypatch.setattr(pipeline, "observe", observe)
 
@@ -90,14 +94,15 @@ def test_the_time_limit_may_be_seconds_or_a_timedelta() -> None:
 
 def test_the_run_is_that_of_the_context() -> None:
     """Run type, try, scheduled instant and start come from Airflow's context."""
-    run = run_of(context())
+    run = run_of(context()["dag_run"], context()["ti"], interval_end=DUE)
     assert (run.run_type, run.try_number, run.scheduled_at) == ("scheduled", 2, DUE)
     assert run.started_at == DUE + timedelta(seconds=1)
 
 
 def test_a_run_without_an_interval_was_due_when_it_could_run() -> None:
     """Runs of Airflow 3 that somebody triggers without a date have run_after alone."""
-    assert run_of(context(data_interval_end=None)).scheduled_at == DUE
+    run = run_of(context()["dag_run"], context()["ti"], interval_end=None)
+    assert run.scheduled_at == DUE
 
 
 def test_the_result_is_a_summary_without_the_output(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -129,3 +134,62 @@ def test_only_what_a_retry_can_help_is_tried_again(
     ends_with(monkeypatch, error)
     with pytest.raises(raised, match=r"No (broker|group)\. Check"):
         operator().execute(context())
+
+
+def test_several_topics_hand_on_counts_and_failures_though_the_task_fails(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The XCom is pushed before the error is raised, because the result would be lost."""
+
+    async def observe(*_: Any) -> Observation:
+        return Observation((), ("orders", "clicks"), GroupNotFound("No group."))
+
+    monkeypatch.setattr(pipeline, "observe", observe)
+    pushed: dict[str, Any] = {}
+    task = operator(topic=None, topics=["orders", "clicks"])
+    given = context()
+    given["ti"].xcom_push = lambda key, value: pushed.update({key: value})
+    with pytest.raises(AirflowFailException):
+        task.execute(given)
+    assert pushed == {
+        "return_value": {
+            "command": task.watch().command,
+            "stored": 0,
+            "failed": ["orders", "clicks"],
+        }
+    }
+
+
+def test_a_deferrable_task_starts_in_the_triggerer() -> None:
+    """The scheduler gets the trigger and its arguments, plain values that JSON can hold."""
+    task = operator(deferrable=True, timeout=timedelta(seconds=20), mirrors_file="/m.yaml")
+    assert task.start_from_trigger is True
+    arguments = task.start_trigger_args
+    assert arguments.trigger_cls == "airflow_lag_provider.triggers.lag.LagTrigger"
+    assert json.loads(json.dumps(arguments.trigger_kwargs)) == arguments.trigger_kwargs
+    assert arguments.trigger_kwargs["timeout"] == 20.0
+    trigger = LagTrigger(**arguments.trigger_kwargs)
+    assert trigger.serialize() == (arguments.trigger_cls, arguments.trigger_kwargs)
+    assert watch_of(trigger) == task.watch()
+    assert hasattr(task, arguments.next_method)
+
+
+def test_a_task_that_is_not_deferrable_stays_on_the_worker() -> None:
+    """Nothing reaches the triggerer unless it is asked for, here or in Airflow's settings."""
+    assert operator().start_from_trigger is False
+    assert operator(deferrable=False).start_trigger_args is None
+
+
+def test_templates_go_to_the_triggerer_only_where_it_renders_them() -> None:
+    """Airflow 3.3 renders templates in the triggerer; on 2.11 such a task needs a worker."""
+    task = operator(deferrable=True, bootstrap_servers=["{{ var.value.broker }}"])
+    assert task.start_from_trigger is AIRFLOW_V_3_3_PLUS
+
+
+def test_what_the_triggerer_sends_on_ends_on_the_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An error is raised for Airflow's retries; without one the worker does the work."""
+    with pytest.raises(AirflowException, match="BrokerUnreachable: No broker"):
+        operator().execute_complete(context(), {"error": "BrokerUnreachable: No broker."})
+    ends_with(monkeypatch, GroupNotFound("No group."))
+    with pytest.raises(AirflowFailException, match="GroupNotFound"):
+        operator().execute_complete(context(), {})

@@ -1,0 +1,109 @@
+"""LagTrigger: how it reads its run and how it ends its task, on both versions of Airflow."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
+from airflow.triggers.base import TaskFailedEvent, TaskSuccessEvent, TriggerEvent
+
+from airflow_lag_provider import observe as pipeline
+from airflow_lag_provider.errors import BrokerUnreachable, GroupNotFound, LagError
+from airflow_lag_provider.observe import Observation, StoredSnapshot
+from airflow_lag_provider.operators.lag import SSHLagOperator
+from airflow_lag_provider.run import Run
+from airflow_lag_provider.snapshot import PartitionLag, TopicSnapshot
+from airflow_lag_provider.triggers.lag import LagTrigger
+
+DUE = datetime(2026, 11, 22, 13, 35, tzinfo=UTC)
+SNAPSHOT = TopicSnapshot(
+    "oasis", "g", "orders", DUE, "active", (PartitionLag("orders", 0, 90, 100, 10),)
+)
+TASK = SSHLagOperator(
+    task_id="orders", topic="orders", group="g", bootstrap_servers="b-1:9092", deferrable=True
+)
+DAG_RUN = SimpleNamespace(
+    run_id="scheduled__13:35",
+    run_type="scheduled",
+    start_date=DUE + timedelta(seconds=1),
+    run_after=DUE,
+    data_interval_end=DUE,
+)
+
+
+@pytest.fixture
+def seen(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """What observe is called with (``run``) and what it returns (``outcome``)."""
+    seen: dict[str, Any] = {"outcome": Observation((StoredSnapshot(SNAPSHOT, "id", "index"),))}
+
+    async def observe(_: Any, run: Run) -> Observation:
+        seen["run"] = run
+        return seen["outcome"]  # type: ignore[no-any-return]
+
+    monkeypatch.setattr(pipeline, "observe", observe)
+    return seen
+
+
+def events(dag_run: Any = DAG_RUN) -> list[TriggerEvent]:
+    trigger = LagTrigger(**TASK.start_trigger_args.trigger_kwargs)
+    ti = SimpleNamespace(dag_id="dag", task_id="orders", try_number=2, dag_run=dag_run)
+    if AIRFLOW_V_3_0_PLUS:
+        ti.get_template_context = lambda: {"dag_run": dag_run}
+    # Not by its setter, which wants a whole task.
+    trigger.__dict__["_task_instance" if AIRFLOW_V_3_0_PLUS else "task_instance"] = ti
+
+    async def collected() -> list[TriggerEvent]:
+        return [event async for event in trigger.run()]
+
+    return asyncio.run(collected())
+
+
+def test_a_snapshot_ends_the_task_with_the_workers_summary(
+    seen: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The XCom of the trigger is what the operator returns on a worker, and so is the run."""
+    (event,) = events()
+    assert isinstance(event, TaskSuccessEvent)
+    triggers_run = seen["run"]
+    ti = SimpleNamespace(dag_id="dag", task_id="orders", try_number=2)
+    context: Any = {"dag_run": DAG_RUN, "ti": ti, "data_interval_end": DUE}
+    assert event.xcoms == {"return_value": TASK.execute(context)}
+    assert seen["run"] == triggers_run
+    assert triggers_run.try_number == 2
+
+
+def test_a_run_without_an_interval_was_due_when_it_could_run(seen: dict[str, Any]) -> None:
+    """As on a worker, run_after stands in."""
+    events(SimpleNamespace(**{**vars(DAG_RUN), "data_interval_end": None}))
+    assert seen["run"].scheduled_at == DUE
+
+
+@pytest.mark.parametrize(
+    ("error", "on_a_worker_in_2"), [(BrokerUnreachable("No."), True), (GroupNotFound("No."), False)]
+)
+def test_a_failure_ends_the_task_so_that_retries_still_work(
+    seen: dict[str, Any], error: LagError, on_a_worker_in_2: bool
+) -> None:
+    """On 3 the triggerer fails it; on 2.11 what a retry may help is failed by a worker."""
+    seen["outcome"] = Observation((), ("orders",), error)
+    (event,) = events()
+    if AIRFLOW_V_3_0_PLUS or not on_a_worker_in_2:
+        assert isinstance(event, TaskFailedEvent)
+        assert event.xcoms is None
+    else:
+        assert "BrokerUnreachable" in event.payload["error"]
+        assert type(event) is TriggerEvent
+
+
+def test_a_trigger_that_is_told_nothing_of_its_run_sends_the_task_to_a_worker(
+    seen: dict[str, Any],
+) -> None:
+    """Without the run there is no identity for a document; the operator can do it all."""
+    (event,) = events(None)
+    assert type(event) is TriggerEvent
+    assert event.payload == {}
+    assert "run" not in seen
