@@ -17,7 +17,7 @@ from pydantic import ValidationError
 
 from airflow_lag_provider import yaml_lines
 from airflow_lag_provider.config_keys import (
-    DAG_KEYS,
+    SHARED_KEYS,
     Elasticsearch,
     Mirror,
     MirrorSettings,
@@ -200,15 +200,15 @@ def _topic(
     if wrong := topic_name_problem(name):
         file.add(path, wrong)
     level = _level(file, TopicSettings, path, raw)
-    if layout == "mirror":
-        for key in sorted(DAG_KEYS & (level.values.keys() | level.faulty)):
-            message = "belongs to the DAG, which all topics share in layout mirror; "
-            file.add((*path, key), message + "move it to the mirror")
+    shared = SHARED_KEYS.get(layout or "", {})
+    for key in sorted(shared.keys() & (level.values.keys() | level.faulty)):
+        message = f"belongs to the {shared[key]}, which all topics share in layout {layout}; "
+        file.add((*path, key), message + "move it to the mirror")
     levels = (*above, level)
     merged: dict[str, Any] = {}
     for each in levels:
-        shared = each.values.keys() & TopicSettings.model_fields.keys()
-        merged |= {key: each.values[key] for key in shared}
+        own = each.values.keys() & TopicSettings.model_fields.keys()
+        merged |= {key: each.values[key] for key in own}
     merged["retries"] = _retries(merged)
     return Topic.model_construct(**merged | {"name": name}), levels
 

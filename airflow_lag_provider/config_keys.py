@@ -37,6 +37,16 @@ from airflow_lag_provider.yaml_lines import shown
 DAG_KEYS = frozenset({"paused", "start_date", "tags", "access_control", "sla_miss_callback"})
 """Keys that Airflow has on a DAG, not on a task."""
 
+TASK_KEYS = frozenset({"timeout", "retries", "retry_delay", "owner", "pool", "deferrable"})
+"""Keys that Airflow has on a task."""
+
+SHARED_KEYS = {
+    "topic": {},
+    "mirror": dict.fromkeys(DAG_KEYS, "DAG"),
+    "group": dict.fromkeys(DAG_KEYS, "DAG") | dict.fromkeys(TASK_KEYS, "task"),
+}
+"""By layout: keys that belong to something that all topics share, and to what."""
+
 
 class _Keys(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
@@ -100,7 +110,8 @@ class MirrorSettings(TopicSettings):
     :param group: id of MirrorMaker's consumer group.
     :param tool: absolute path of kafka-consumer-groups.sh on the host, or a name on its PATH.
     :param command_config: absolute path of the Kafka client's properties file on the host.
-    :param layout: one DAG for each topic, or one for the mirror with a task for each topic.
+    :param layout: one DAG for each topic; or one for the mirror with a task for each topic
+        (``mirror``) or with one task for all of them (``group``).
     :param jvm_opts: flags of the tool's JVM, separated by spaces; empty: the tool's own.
     """
 
@@ -109,7 +120,7 @@ class MirrorSettings(TopicSettings):
     group: Group = ""
     tool: Tool = DEFAULT_TOOL
     command_config: FilePath | None = None
-    layout: Literal["topic", "mirror"] = "topic"
+    layout: Literal["topic", "mirror", "group"] = "topic"
     jvm_opts: JvmOpts = DEFAULT_JVM_OPTS
 
 

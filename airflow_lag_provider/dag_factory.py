@@ -8,7 +8,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.common.compat.sdk import DAG, conf
+from airflow.providers.common.compat.sdk import DAG, conf, get_parsing_context
 
 from airflow_lag_provider import config_cache, deadline
 from airflow_lag_provider.operators.lag import SSHLagOperator
@@ -45,10 +45,14 @@ def build_dags(path: Path | str) -> dict[str, DAG]:
     :raises ConfigurationError: the file as a whole can't be used.
     """
     configuration = _load(path)
-    dags: dict[str, DAG] = {}
-    for mirror in configuration.mirrors:
-        dags.update((dag.dag_id, dag) for dag in _mirror_dags(mirror, configuration))
-    return dags
+    # A worker parses the whole file for the one DAG of its task.
+    wanted: str | None = get_parsing_context().dag_id
+    return {
+        one_id: _dag(mirror, topics, settings, configuration)
+        for mirror in configuration.mirrors
+        for one_id, topics, settings in _plan(mirror)
+        if wanted in (None, one_id)
+    }
 
 
 def check_mirrors(path: Path | str) -> None:
@@ -75,12 +79,13 @@ def _load(path: Path | str) -> Configuration:
     return config_cache.load(path, callback_problem=deadline.callback_problem)
 
 
-def _mirror_dags(mirror: Mirror, configuration: Configuration) -> Iterator[DAG]:
-    if mirror.layout == "mirror":
-        yield _dag(mirror, mirror.topics, mirror, configuration)
+def _plan(mirror: Mirror) -> Iterator[tuple[str, Sequence[Topic], Mirror | Topic]]:
+    """Yield for each DAG of a mirror its id, its topics, and what its own keys are taken from."""
+    if mirror.layout != "topic":
+        yield dag_id(mirror.name), mirror.topics, mirror
     else:
         for topic in mirror.topics:
-            yield _dag(mirror, [topic], topic, configuration)
+            yield dag_id(mirror.name, topic.name), [topic], topic
 
 
 def _dag(
@@ -89,7 +94,7 @@ def _dag(
     settings: Mirror | Topic,
     configuration: Configuration,
 ) -> DAG:
-    """Return one DAG with a task for each of the topics.
+    """Return one DAG with a task for each of the topics, or one for all in layout group.
 
     :param settings: what the DAG's own keys (paused, tags and so on) are taken from.
     """
@@ -110,17 +115,32 @@ def _dag(
             role: set(permissions) for role, permissions in settings.access_control.items()
         }
     dag = deadline.DeadlineDAG(**arguments) if "deadline" in arguments else DAG(**arguments)
-    for topic in topics:
-        _task(dag, mirror, topic, configuration)
+    if mirror.layout == "group":
+        names = [topic.name for topic in topics]
+        _task(dag, "all_topics", mirror, mirror, configuration, topics=names)
+    else:
+        for topic in topics:
+            _task(dag, topic.name, mirror, topic, configuration, topic=topic.name)
     return dag
 
 
-def _task(dag: DAG, mirror: Mirror, topic: Topic, configuration: Configuration) -> SSHLagOperator:
-    optional = {"owner": topic.owner, "pool": topic.pool}
+def _task(
+    dag: DAG,
+    task_id: str,
+    mirror: Mirror,
+    settings: Mirror | Topic,
+    configuration: Configuration,
+    **watched: Any,
+) -> SSHLagOperator:
+    """Return the task that takes the snapshots of one topic, or of all.
+
+    :param settings: what the task's own keys (timeout, retries and so on) are taken from.
+    :param watched: the operator's ``topic`` or ``topics``.
+    """
+    optional = {"owner": settings.owner, "pool": settings.pool}
     return SSHLagOperator(
         dag=dag,
-        task_id=topic.name,
-        topic=topic.name,
+        task_id=task_id,
         mirror=mirror.name,
         group=mirror.group,
         bootstrap_servers=list(mirror.bootstrap_servers),
@@ -130,14 +150,15 @@ def _task(dag: DAG, mirror: Mirror, topic: Topic, configuration: Configuration) 
         tool=mirror.tool,
         command_config=mirror.command_config,
         jvm_opts=mirror.jvm_opts,
-        timeout=topic.timeout,
+        timeout=settings.timeout,
         mirrors_file=str(configuration.path),
-        deferrable=topic.deferrable,
-        retries=topic.retries,
-        retry_delay=topic.retry_delay,
-        execution_timeout=topic.timeout + _EXECUTION_MARGIN,
+        deferrable=settings.deferrable,
+        retries=settings.retries,
+        retry_delay=settings.retry_delay,
+        execution_timeout=settings.timeout + _EXECUTION_MARGIN,
+        **watched,
         **{name: value for name, value in optional.items() if value is not None},
-        **deadline.task_arguments(topic),
+        **deadline.task_arguments(mirror.topics if "topics" in watched else [settings]),
     )
 
 

@@ -14,6 +14,7 @@ from airflow_lag_provider import alerts
 
 if TYPE_CHECKING:
     from airflow_lag_provider.config import Topic
+    from airflow_lag_provider.config_keys import TopicSettings
 
 
 class DeadlineDAG(DAG):
@@ -68,9 +69,13 @@ def dag_arguments(topics: Sequence[Topic], *, mirror: str, callback: str | None)
     }
 
 
-def task_arguments(topic: Topic) -> dict[str, Any]:
-    """Return the arguments that give a task its `sla` where Airflow has SLAs (2.11)."""
-    return {} if AIRFLOW_V_3_0_PLUS or topic.sla is None else {"sla": topic.sla}
+def task_arguments(topics: Sequence[TopicSettings]) -> dict[str, Any]:
+    """Return the arguments that give a task its `sla` where Airflow has SLAs (2.11).
+
+    :param topics: the topics of the task; the shortest `sla` among them counts.
+    """
+    slas = [topic.sla for topic in topics if topic.sla is not None]
+    return {} if AIRFLOW_V_3_0_PLUS or not slas else {"sla": min(slas)}
 
 
 def _deadline_alert(sla: timedelta, topics: list[str], *, mirror: str, callback: str | None) -> Any:

@@ -297,7 +297,7 @@ def test_wrong_topic_key(load_mirror, key, value, said):
         ("tool", "$HOME/bin/tool.sh", "absolute path"),
         ("tool", "/bin/", "absolute path"),
         ("command_config", "source.properties", "absolute path"),
-        ("layout", "group", "'topic' or 'mirror'"),
+        ("layout", "cluster", "'topic', 'mirror' or 'group'"),
         ("jvm_opts", "-Xmx1G rm", "word that is no flag"),
         ("jvm_opts", "-Xmx1G\n-Xms1G", "line break"),
         ("bootstrap_servers", [], "at least one"),

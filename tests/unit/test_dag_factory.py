@@ -7,14 +7,17 @@ import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from textwrap import dedent, indent
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
 
-from airflow_lag_provider import alerts
+from airflow_lag_provider import alerts, dag_factory, yaml_lines
 from airflow_lag_provider.dag_factory import build_dags, check_mirrors, dag_id, mirrors_file
+from airflow_lag_provider.doors import watch_of
 from airflow_lag_provider.errors import ConfigurationError
+from airflow_lag_provider.triggers.lag import LagTrigger
 
 ROOT = Path(__file__).parents[2]
 
@@ -263,3 +266,81 @@ def test_every_dag_can_be_serialized(tmp_path: Path) -> None:
         from airflow.serialization.serialized_objects import SerializedDAG as Serialized
     dag = sla_of(tmp_path, "{orders: {sla: 90s}}\n  access_control: {Viewer: [can_read]}")
     assert "consumer_lag.oasis" in str(Serialized.to_dict(dag)["dag"])
+
+
+def test_layout_group_makes_one_task_for_all_topics(tmp_path: Path) -> None:
+    """One DAG for the mirror whose one task watches every topic, with the mirror's settings."""
+    topics = "{orders: {sla: 90s}, clicks: {sla: 60s}}"
+    dags = build_dags(
+        mirrors(
+            tmp_path, OASIS + f"  layout: group\n  timeout: 20s\n  retries: 1\n  topics: {topics}\n"
+        )
+    )
+    assert list(dags) == ["consumer_lag.oasis"]
+    (task,) = dags["consumer_lag.oasis"].tasks
+    assert task.task_id == "all_topics"
+    assert task.watch().topics == ("orders", "clicks")
+    assert (task.timeout, task.retries) == (timedelta(seconds=20), 1)
+    if not AIRFLOW_V_3_0_PLUS:
+        assert task.sla == timedelta(seconds=60)
+
+
+@pytest.mark.parametrize(("key", "owner"), [("timeout: 20s", "task"), ("paused: true", "DAG")])
+def test_a_topic_of_layout_group_has_no_task_of_its_own(
+    tmp_path: Path, key: str, owner: str
+) -> None:
+    """What belongs to the shared task or DAG can't stand on one of its topics."""
+    path = mirrors(tmp_path, OASIS + f"  layout: group\n  topics: {{orders: {{{key}}}}}\n")
+    with pytest.raises(ConfigurationError, match=f"belongs to the {owner}, which all topics share"):
+        check_mirrors(path)
+
+
+@pytest.mark.parametrize("deferrable", ["true", "false"])
+def test_the_triggerer_does_the_work_unless_the_configuration_says_otherwise(
+    tmp_path: Path, deferrable: str
+) -> None:
+    """`deferrable` reaches the task, whose trigger carries the file's path instead of names."""
+    path = mirrors(tmp_path, OASIS + f"  deferrable: {deferrable}\n  topics: {{orders: , b: }}\n")
+    (task,) = build_dags(path)["consumer_lag.oasis.orders"].tasks
+    assert task.start_from_trigger is (deferrable == "true")
+    if deferrable == "true":
+        assert task.start_trigger_args.trigger_kwargs["mirrors_file"] == str(path)
+        assert watch_of(LagTrigger(**task.start_trigger_args.trigger_kwargs)) == task.watch()
+
+
+def test_only_the_dag_that_airflow_asks_for_is_built(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker that needs one DAG of three hundred doesn't wait for the others."""
+    path = mirrors(tmp_path, OASIS + "  topics: {orders: , clicks: , views: }\n")
+    context = SimpleNamespace(dag_id="consumer_lag.oasis.clicks")
+    monkeypatch.setattr(dag_factory, "get_parsing_context", lambda: context)
+    assert list(build_dags(path)) == ["consumer_lag.oasis.clicks"]
+    context.dag_id = "somebody_elses"
+    assert build_dags(path) == {}
+    context.dag_id = None
+    assert len(build_dags(path)) == 3
+
+
+def test_the_file_is_read_again_only_when_it_has_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both DAG files of one parse share one reading; a change is seen at once."""
+    path = mirrors(tmp_path, OASIS + "  topics: {orders: }\n")
+    reads: list[Path] = []
+    real = yaml_lines.read
+
+    def read(file: Path) -> Any:
+        reads.append(file)
+        return real(file)
+
+    monkeypatch.setattr(yaml_lines, "read", read)
+    build_dags(path)
+    check_mirrors(path)
+    build_dags(path)
+    assert reads == [path]
+    mirrors(tmp_path, OASIS + "  topics: {orders: , clicks: }\n")
+    assert len(build_dags(path)) == 2
+    path.unlink()
+    with pytest.raises(ConfigurationError):
+        build_dags(path)
