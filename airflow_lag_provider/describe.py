@@ -6,7 +6,9 @@ Understands every format from Kafka 0.9 to 4.x, by the header that each of them 
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import dataclass
+from functools import cached_property
 
 from airflow_lag_provider import describe_errors, describe_lines
 from airflow_lag_provider.describe_layout import Layout, Row
@@ -22,7 +24,7 @@ _LINE_CHARS = 200
 _UNKNOWN = ("-", "unknown", "none")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class GroupDescription:
     """What one describe says of a consumer group.
 
@@ -36,17 +38,25 @@ class GroupDescription:
     state: GroupState
     partitions: tuple[PartitionLag, ...]
 
+    @cached_property
+    def _by_topic(self) -> dict[str, tuple[PartitionLag, ...]]:
+        """The rows by topic: many callers share a description, each for a topic of its own."""
+        rows: defaultdict[str, list[PartitionLag]] = defaultdict(list)
+        for row in self.partitions:
+            rows[row.topic].append(row)
+        return {topic: tuple(found) for topic, found in rows.items()}
+
     @property
     def topics(self) -> tuple[str, ...]:
         """The names of the topics that have rows, sorted."""
-        return tuple(dict.fromkeys(row.topic for row in self.partitions))
+        return tuple(self._by_topic)
 
     def topic(self, name: str) -> tuple[PartitionLag, ...]:
         """Return the partitions of one topic, sorted by number.
 
         :raises TopicNotInGroup: when there is none.
         """
-        rows = tuple(row for row in self.partitions if row.topic == name)
+        rows = self._by_topic.get(name)
         if not rows:
             raise TopicNotInGroup(
                 f"Topic {quoted(name)} is not in the description of group {quoted(self.group)}, "

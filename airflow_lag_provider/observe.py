@@ -16,7 +16,8 @@ from airflow.providers.common.compat.sdk import redact
 from airflow_lag_provider.collect import collect
 from airflow_lag_provider.describe import GroupDescription
 from airflow_lag_provider.errors import LagError, StoreError, UnexpectedError
-from airflow_lag_provider.hooks.elasticsearch import Document, LagElasticsearchHook
+from airflow_lag_provider.hooks.elasticsearch import Document
+from airflow_lag_provider.hooks.elasticsearch_batch import write
 from airflow_lag_provider.run import Run
 from airflow_lag_provider.snapshot import TopicFailure, TopicSnapshot
 from airflow_lag_provider.watch import Watch
@@ -77,9 +78,8 @@ async def observe(watch: Watch, run: Run) -> Observation:
         _document(result, index=index, watch=watch, run=run, started_at=started_at)
         for result in results
     ]
-    hook = LagElasticsearchHook(elasticsearch_conn_id=watch.elasticsearch_conn_id, index=index)
     try:
-        fates = await hook.write(*documents)
+        fates = await write(*documents, elasticsearch_conn_id=watch.elasticsearch_conn_id)
     except StoreError as error:
         fates = (error,) * len(documents)
     return _observation(results, documents, fates)

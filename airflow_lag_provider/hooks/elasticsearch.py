@@ -119,8 +119,11 @@ class LagElasticsearchHook(BaseHook):
             )
         where = f"connection {self.elasticsearch_conn_id} ({', '.join(settings.hosts)})"
         try:
-            client = AsyncElasticsearch(
-                **settings.client_arguments(), transport_class=NegotiatingTransport
+            # In a thread: with https it reads certificates.
+            client = await asyncio.to_thread(
+                AsyncElasticsearch,
+                **settings.client_arguments(),
+                transport_class=NegotiatingTransport,
             )
         except (ValueError, OSError) as error:
             raise ElasticsearchConnectionInvalid(f"In {where}: {error}") from error
@@ -151,7 +154,7 @@ class LagElasticsearchHook(BaseHook):
 
     async def _ensure_index(self, client: AsyncElasticsearch, index: str) -> None:
         """Create the index, or add what it lacks; many tasks may do so at the same time."""
-        wanted = self._index_body()
+        wanted = await asyncio.to_thread(self._index_body)
         try:
             # Not `exists`: the answer to HEAD has no body to negotiate the version by.
             found = await client.indices.get_mapping(index=index)

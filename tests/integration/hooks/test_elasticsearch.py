@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
 from airflow_lag_provider.errors import (
+    DocumentRefused,
     ElasticsearchAccessDenied,
     ElasticsearchConnectionInvalid,
     ElasticsearchUnreachable,
@@ -140,3 +142,16 @@ def test_documents_add_no_field_that_the_mapping_does_not_name(bench: Bench) -> 
     assert mapping["mappings"]["properties"].keys() == wanted.keys() | partitions
     for name, field in wanted.items():
         assert mapping["mappings"]["properties"][name].keys() == field.keys()
+
+
+def test_of_many_documents_one_that_is_refused_loses_no_other(bench: Bench) -> None:
+    """Each document has its fate: written, there already in a better version, or refused."""
+    write(document(1, version=7))
+    refused = document(2)
+    refused = replace(refused, source={**refused.source, "p0": "many"})
+    hook = LagElasticsearchHook(elasticsearch_conn_id="elastic")
+    fates = asyncio.run(hook.write(document(0), document(1), refused, document(3)))
+    assert [type(fate) for fate in fates] == [type(None), type(None), DocumentRefused, type(None)]
+    assert "p0" in str(fates[2])
+    found = {one["topic"]: one["p0"] for one in bench.documents()}
+    assert found == {"topic-0": 1, "topic-1": 7, "topic-3": 1}

@@ -1,0 +1,104 @@
+"""Documents of many callers in one request; Elasticsearch is stood in for here."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from airflow_lag_provider.errors import DocumentRefused, ElasticsearchUnreachable, StoreError
+from airflow_lag_provider.hooks import elasticsearch_batch as batch
+from airflow_lag_provider.hooks.elasticsearch import Document, LagElasticsearchHook
+
+
+class Store:
+    """Remembers the requests; refuses documents by id, or everything."""
+
+    def __init__(self) -> None:
+        self.requests: list[list[str]] = []
+        self.refused: dict[str, StoreError] = {}
+        self.error: Exception | None = None
+
+    async def write(self, *documents: Document) -> tuple[StoreError | None, ...]:
+        self.requests.append([one.id for one in documents])
+        await asyncio.sleep(0.01)
+        if self.error:
+            raise self.error
+        return tuple(self.refused.get(one.id) for one in documents)
+
+
+@pytest.fixture
+def store(monkeypatch: pytest.MonkeyPatch) -> Store:
+    store = Store()
+    monkeypatch.setattr(LagElasticsearchHook, "write", staticmethod(store.write))
+    return store
+
+
+def document(name: int, index: str = "lag") -> Document:
+    return Document(index=index, id=str(name), version=1, source={})
+
+
+async def wrote(*documents: Document) -> Any:
+    return await batch.write(*documents, elasticsearch_conn_id="es")
+
+
+def together(*calls: Any) -> list[Any]:
+    async def story() -> list[Any]:
+        return await asyncio.gather(*calls, return_exceptions=True)
+
+    return asyncio.run(story())
+
+
+def test_documents_of_many_callers_go_in_one_request_and_each_learns_its_own_fate(
+    store: Store,
+) -> None:
+    """Of three callers one hears that its second document was refused, the others nothing."""
+    refused = store.refused["2"] = DocumentRefused("No.")
+    results = together(wrote(document(0)), wrote(document(1), document(2)), wrote(document(3)))
+    assert store.requests == [["0", "1", "2", "3"]]
+    assert results == [(None,), (None, refused), (None,)]
+
+
+def test_a_request_has_a_limit(store: Store) -> None:
+    """Three hundred documents are three requests; one caller's documents stay together."""
+    together(*(wrote(document(number)) for number in range(250)))
+    assert [len(request) for request in store.requests] == [100, 100, 50]
+    store.requests.clear()
+    together(wrote(*map(document, range(150))))
+    assert [len(request) for request in store.requests] == [150]
+
+
+def test_what_fails_as_a_whole_fails_each_with_an_error_of_its_own(store: Store) -> None:
+    """Notes that one caller adds don't show on another's error."""
+    store.error = ElasticsearchUnreachable("No connection.")
+    first, second = together(wrote(document(0)), wrote(document(1)))
+    assert type(first) is type(second) is ElasticsearchUnreachable
+    assert first is not second
+
+
+def test_what_is_wrong_with_one_index_is_not_another_ones_matter(store: Store) -> None:
+    """Documents of two indices are never in one request."""
+    together(wrote(document(0)), wrote(document(1, "other")))
+    assert store.requests == [["0"], ["1"]]
+
+
+def test_a_cancelled_caller_leaves_the_others_alone(store: Store) -> None:
+    """Its document is written all the same."""
+
+    async def story() -> Any:
+        first, second = (asyncio.create_task(wrote(document(number))) for number in (0, 1))
+        await asyncio.sleep(0)
+        first.cancel()
+        return await second
+
+    assert asyncio.run(story()) == (None,)
+    assert store.requests == [["0", "1"]]
+
+
+def test_each_event_loop_writes_its_own(store: Store) -> None:
+    """Nothing waits for a loop that has ended, and such loops are forgotten."""
+    for _ in range(3):
+        together(wrote(document(0)))
+    assert len(store.requests) == 3
+    assert len(batch._loops) == 1
