@@ -37,6 +37,9 @@ KEPT_SECONDS = 60.0
 COMMANDS_AT_ONCE = 4
 # How long a describe waits for its turn, seconds, before its own time limit begins.
 PATIENCE_SECONDS = 30.0
+# All who waited for a describe go on when it ends: so many of them in one turn of the event loop,
+# so that a thousand topics don't block it.
+CALLERS_AT_ONCE = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +78,7 @@ class _Room:
     work: SharedWork[Collected] = field(default_factory=lambda: SharedWork(keep=KEPT_SECONDS))
     links: Links = field(default_factory=Links)
     slots: defaultdict[tuple[str, int], asyncio.Semaphore] = field(default_factory=_slots)
+    turns: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(CALLERS_AT_ONCE))
 
 
 _rooms: dict[asyncio.AbstractEventLoop, _Room] = {}
@@ -113,7 +117,7 @@ async def collect(
         return Collected(description, output.ended_at)
 
     try:
-        return await room.work.result(
+        collected = await room.work.result(
             (ssh_conn_id, command, scheduled_at, attempt),
             lane=(ssh_conn_id, command),
             patience=PATIENCE_SECONDS,
@@ -126,6 +130,9 @@ async def collect(
     except LagError as error:
         # One for each caller, who may add notes to it.
         raise type(error)(error.message) from error
+    async with room.turns:
+        await asyncio.sleep(0)
+    return collected
 
 
 async def _run(room: _Room, *, ssh_conn_id: str, command: str, timeout: float) -> DescribeOutput:

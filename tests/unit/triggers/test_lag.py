@@ -12,7 +12,10 @@ from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
 from airflow.triggers.base import TaskFailedEvent, TaskSuccessEvent, TriggerEvent
 
 from airflow_lag_provider import observe as pipeline
+from airflow_lag_provider.collect import Collected
+from airflow_lag_provider.describe import parse
 from airflow_lag_provider.errors import BrokerUnreachable, GroupNotFound, LagError
+from airflow_lag_provider.hooks.elasticsearch import Document
 from airflow_lag_provider.observe import Observation, StoredSnapshot
 from airflow_lag_provider.operators.lag import SSHLagOperator
 from airflow_lag_provider.run import Run
@@ -107,3 +110,37 @@ def test_a_trigger_that_is_told_nothing_of_its_run_sends_the_task_to_a_worker(
     assert type(event) is TriggerEvent
     assert event.payload == {}
     assert "run" not in seen
+
+
+def test_document_and_xcom_are_the_same_on_worker_and_triggerer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """From one output both doors make one document, but for how long they took."""
+    stdout = "GROUP TOPIC PARTITION CURRENT-OFFSET LOG-END-OFFSET LAG CONSUMER-ID HOST CLIENT-ID\n"
+    description = parse(f"{stdout}g orders 0 90 100 10 - - -\n", "", 0, group="g")
+    written: list[Document] = []
+
+    async def collect(**_: Any) -> Collected:
+        return Collected(description, DUE + timedelta(seconds=3))
+
+    async def write(*documents: Document, elasticsearch_conn_id: str) -> Any:
+        written.extend(documents)
+        return (None,) * len(documents)
+
+    monkeypatch.setattr(pipeline, "collect", collect)
+    monkeypatch.setattr(pipeline, "write", write)
+    (event,) = events()
+    ti = SimpleNamespace(dag_id="dag", task_id="orders", try_number=2)
+    context: Any = {"dag_run": DAG_RUN, "ti": ti, "data_interval_end": DUE}
+    assert isinstance(event, TaskSuccessEvent)
+    assert event.xcoms == {"return_value": TASK.execute(context)}
+    first, second = ({**vars_of(one), "source": timeless(one.source)} for one in written)
+    assert first == second
+
+
+def vars_of(document: Document) -> dict[str, Any]:
+    return {"index": document.index, "id": document.id, "version": document.version}
+
+
+def timeless(source: Any) -> dict[str, Any]:
+    return {**source, "event": {"outcome": source["event"]["outcome"]}}
