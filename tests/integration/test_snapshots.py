@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 from confluent_kafka import Consumer, TopicPartition
@@ -12,7 +13,7 @@ from confluent_kafka import Consumer, TopicPartition
 from airflow_lag_provider.snapshot import TopicSnapshot
 from lab import client
 from lab.laboratory import Laboratory
-from tests.integration.support import Bench, context, eventually
+from tests.integration.support import Bench, context, eventually, mirror, write_project
 
 pytestmark = pytest.mark.integration
 
@@ -92,9 +93,11 @@ def test_a_group_beyond_ascii_is_found(bench: Bench) -> None:
     assert document["p0"] == 4
 
 
-def test_topics_that_no_configuration_names_are_reported(bench: Bench) -> None:
+def test_topics_that_no_configuration_names_are_reported(bench: Bench, tmp_path: Path) -> None:
     """A topic that somebody began to mirror shows in every document of its group."""
-    bench.operator(configured_topics=["orders", "clicks"]).execute(context("run"))
+    mirrors = {"oasis": mirror(bench.lab, topics={"orders": None, "clicks": None})}
+    file = write_project(tmp_path, mirrors=mirrors).parent / "include" / "mirrors.yaml"
+    bench.operator(mirrors_file=str(file)).execute(context("run"))
     (document,) = bench.documents(topic="orders")
     assert document["unconfigured_topics"] == ["payments"]
 

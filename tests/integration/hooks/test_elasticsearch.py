@@ -6,6 +6,7 @@ import asyncio
 import json
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,7 +20,14 @@ from airflow_lag_provider.errors import (
 )
 from airflow_lag_provider.hooks.elasticsearch import Document, LagElasticsearchHook
 from lab.network import HOST, free_port
-from tests.integration.support import SUPERUSER, WRITER, Bench, context
+from tests.integration.support import (
+    SUPERUSER,
+    WRITER,
+    Bench,
+    context,
+    mirror,
+    write_project,
+)
 
 pytestmark = pytest.mark.integration
 
@@ -131,9 +139,13 @@ def test_an_index_of_the_old_script_is_completed_and_used(bench: Bench, connect:
     assert WRITER.user not in str(properties)
 
 
-def test_documents_add_no_field_that_the_mapping_does_not_name(bench: Bench) -> None:
+def test_documents_add_no_field_that_the_mapping_does_not_name(
+    bench: Bench, tmp_path: Path
+) -> None:
     """After successes and failures the index has the mapping's fields and p0 to p17, no more."""
-    bench.operator(configured_topics=["orders"]).execute(context("run"))
+    mirrors = {"oasis": mirror(bench.lab)}
+    file = write_project(tmp_path, mirrors=mirrors).parent / "include" / "mirrors.yaml"
+    bench.operator(mirrors_file=str(file)).execute(context("run"))
     with pytest.raises(Exception, match="not-there"):
         bench.operator(topic="not-there").execute(context("other"))
     mapping = bench.elasticsearch.request("GET", "/consumer_lag/_mapping")["consumer_lag"]
