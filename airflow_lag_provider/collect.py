@@ -1,26 +1,42 @@
-"""Brings the describe command to the MirrorMaker host over SSH, and its output back."""
+"""Brings the describe command to the MirrorMaker host over SSH, once for all who ask for it.
+
+What is shared belongs to an event loop: the triggerer has one for all its tasks, a worker one for
+each task, which shares nothing.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
 
 import asyncssh
 from airflow.providers.common.compat.sdk import AirflowException
-from airflow.providers.ssh.hooks.ssh import SSHHookAsync
 
 from airflow_lag_provider.command import split_end_marker
+from airflow_lag_provider.describe import GroupDescription, parse
 from airflow_lag_provider.errors import (
     DescribeTimedOut,
     HostKeyNotTrusted,
+    LagError,
     OutputCutOff,
     SSHAuthenticationFailed,
     SSHConnectionInvalid,
     SSHError,
     SSHUnreachable,
 )
+from airflow_lag_provider.hooks.ssh import LagSSHHook, Link, Links, Target
+from airflow_lag_provider.shared_work import SharedWork
+
+# How long a description is kept for those of its minute that come later, seconds.
+KEPT_SECONDS = 60.0
+# sshd lets 10 sessions share a connection (MaxSessions); and each command is a JVM.
+COMMANDS_AT_ONCE = 4
+# How long a describe waits for its turn, seconds, before its own time limit begins.
+PATIENCE_SECONDS = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,44 +53,150 @@ class DescribeOutput:
     ended_at: datetime
 
 
-async def collect(*, ssh_conn_id: str, command: str, timeout: float) -> DescribeOutput:
-    """Run the describe command on the host of an SSH connection.
+@dataclass(frozen=True, slots=True)
+class Collected:
+    """A group's description.
+
+    :param ended_at: when the command that brought it ended, with time zone.
+    """
+
+    description: GroupDescription
+    ended_at: datetime
+
+
+def _slots() -> defaultdict[tuple[str, int], asyncio.Semaphore]:
+    return defaultdict(lambda: asyncio.Semaphore(COMMANDS_AT_ONCE))
+
+
+@dataclass(slots=True)
+class _Room:
+    """What the callers of one event loop share."""
+
+    work: SharedWork[Collected] = field(default_factory=lambda: SharedWork(keep=KEPT_SECONDS))
+    links: Links = field(default_factory=Links)
+    slots: defaultdict[tuple[str, int], asyncio.Semaphore] = field(default_factory=_slots)
+
+
+_rooms: dict[asyncio.AbstractEventLoop, _Room] = {}
+
+
+async def collect(
+    *,
+    ssh_conn_id: str,
+    command: str,
+    group: str,
+    timeout: float,
+    scheduled_at: datetime,
+    attempt: int,
+) -> Collected:
+    """Describe a group on the host of an SSH connection, once for all who ask for the same.
+
+    Those who give the same connection, command, scheduled instant and attempt get one answer, or
+    each its own error of one failure. No two describes of a command run at the same time.
 
     :param command: see ``command.describe_command``.
+    :param group: the group that the command describes.
     :param timeout: seconds for connecting and running together.
+    :param scheduled_at: the instant the caller's run was due.
+    :param attempt: the caller's try number.
     :raises SSHError: no session, or one that ended before the output was whole.
-    :raises DescribeTimedOut: the command did not end in time.
+    :raises DescribeError: the command did not end in time, or brought no description.
     """
-    loop = asyncio.get_running_loop()
-    deadline = loop.time() + timeout
-    connection = await _connect(ssh_conn_id, deadline=deadline)
-    async with connection:
-        host = f"{connection.get_extra_info('username')}@{_address(connection)}"
-        try:
-            async with asyncio.timeout_at(deadline):
-                # Bytes, because a client id need not be valid UTF-8.
-                result = await connection.run(command, check=False, encoding=None)
-        except TimeoutError as error:
-            raise DescribeTimedOut(
-                f"The describe command on {host} did not end within {timeout:g} s."
-            ) from error
-        except (asyncssh.Error, OSError) as error:
-            raise OutputCutOff(
-                f"The SSH session with {host} ended early: {_words(error)}."
-            ) from error
+    room = _room()
+
+    async def work() -> Collected:
+        output = await _run(room, ssh_conn_id=ssh_conn_id, command=command, timeout=timeout)
+        # In a thread: a group of a thousand topics has tens of thousands of lines.
+        description = await asyncio.to_thread(
+            parse, output.stdout, output.stderr, output.exit_code, group=group
+        )
+        return Collected(description, output.ended_at)
+
+    try:
+        return await room.work.result(
+            (ssh_conn_id, command, scheduled_at, attempt),
+            lane=(ssh_conn_id, command),
+            patience=PATIENCE_SECONDS,
+            work=work,
+        )
+    except TimeoutError as error:
+        raise DescribeTimedOut(
+            f"The describe of an earlier run had not ended after {PATIENCE_SECONDS:g} s."
+        ) from error
+    except LagError as error:
+        # One for each caller, who may add notes to it.
+        raise type(error)(error.message) from error
+
+
+async def _run(room: _Room, *, ssh_conn_id: str, command: str, timeout: float) -> DescribeOutput:
+    """Run the command when its host has a slot for it, and return its output."""
+    hook = LagSSHHook(ssh_conn_id=ssh_conn_id)
+    with _connection_errors(ssh_conn_id):
+        async with asyncio.timeout(timeout):
+            target = await hook.target()
+    slots = room.slots[target.host, target.port]
+    try:
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            await slots.acquire()
+    except TimeoutError as error:
+        raise DescribeTimedOut(
+            f"{COMMANDS_AT_ONCE} commands on {target.host} left no room for one more within "
+            f"{PATIENCE_SECONDS:g} s."
+        ) from error
+    try:
+        result = await _result(room.links, hook, target, command=command, timeout=timeout)
+    finally:
+        slots.release()
     stdout, exit_code = split_end_marker(_text(result.stdout))
     return DescribeOutput(stdout, _text(result.stderr), exit_code, datetime.now(UTC))
 
 
-async def _connect(ssh_conn_id: str, *, deadline: float) -> asyncssh.SSHClientConnection:
-    """Open the connection; everything that can go wrong until then gets its own error."""
+async def _result(
+    links: Links, hook: LagSSHHook, target: Target, *, command: str, timeout: float
+) -> asyncssh.SSHCompletedProcess:
+    """Run the command on the open connection, or on a new one where that turns out broken."""
+    deadline = asyncio.get_running_loop().time() + timeout
+    where = f"{target.secrets[0]}@{target.host}:{target.port}"
+    while True:
+        async with _link(links, hook, target, deadline=deadline) as link:
+            started = False
+            try:
+                async with asyncio.timeout_at(deadline):
+                    # Bytes, because a client id need not be valid UTF-8.
+                    process = await link.connection.create_process(command, encoding=None)
+                    started = True
+                    return await process.wait(check=False)
+            except TimeoutError as error:
+                link.retire()
+                raise DescribeTimedOut(
+                    f"The describe command on {where} did not end within {timeout:g} s."
+                ) from error
+            except (asyncssh.Error, OSError) as error:
+                link.retire()
+                if started or not link.used:
+                    raise OutputCutOff(
+                        f"The SSH session with {where} ended early: {_words(error)}."
+                    ) from error
+
+
+@asynccontextmanager
+async def _link(
+    links: Links, hook: LagSSHHook, target: Target, *, deadline: float
+) -> AsyncIterator[Link]:
+    async with AsyncExitStack() as stack:
+        with _connection_errors(hook.ssh_conn_id):
+            async with asyncio.timeout_at(deadline):
+                link = await stack.enter_async_context(links.link(hook, target))
+        yield link
+
+
+@contextmanager
+def _connection_errors(ssh_conn_id: str) -> Iterator[None]:
+    """Give everything that can go wrong until a connection is open its own error."""
     try:
-        async with asyncio.timeout_at(deadline):
-            hook: Any = SSHHookAsync(ssh_conn_id=ssh_conn_id)
-            connection: asyncssh.SSHClientConnection = await hook.get_conn()
+        yield
     except (asyncssh.Error, OSError, ValueError, AirflowException) as error:
         raise _connection_error(error, where=f"SSH connection {ssh_conn_id!r}") from error
-    return connection
 
 
 def _connection_error(error: Exception, *, where: str) -> SSHError:
@@ -92,9 +214,15 @@ def _connection_error(error: Exception, *, where: str) -> SSHError:
     return kind(f"{where}: {reason}.")
 
 
-def _address(connection: asyncssh.SSHClientConnection) -> str:
-    host, port = connection.get_extra_info("peername")[:2]
-    return f"{host}:{port}"
+def _room() -> _Room:
+    """Return the room of the running loop; rooms of loops that ended go."""
+    loop = asyncio.get_running_loop()
+    room = _rooms.get(loop)
+    if room is None:
+        for other in [other for other in _rooms if other.is_closed()]:
+            _rooms.pop(other, None)
+        room = _rooms[loop] = _Room()
+    return room
 
 
 def _words(error: Exception) -> str:

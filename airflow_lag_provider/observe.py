@@ -1,6 +1,6 @@
 """The one way a snapshot goes: collect, describe, store. Asynchronous, and nothing in it blocks.
 
-The operator on a worker awaits it, and a trigger can await it as it is.
+The operator on a worker and the trigger in the triggerer both await it.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 from airflow.providers.common.compat.sdk import redact
 
 from airflow_lag_provider.collect import collect
-from airflow_lag_provider.describe import GroupDescription, parse
+from airflow_lag_provider.describe import GroupDescription
 from airflow_lag_provider.errors import LagError, StoreError, UnexpectedError
 from airflow_lag_provider.hooks.elasticsearch import Document, LagElasticsearchHook
 from airflow_lag_provider.run import Run
@@ -53,7 +53,7 @@ async def observe(watch: Watch, run: Run) -> list[StoredSnapshot]:
     """
     started_at = datetime.now(UTC)
     _quiet_libraries()
-    results = await _take(watch)
+    results = await _take(watch, run)
     try:
         stored = await _store(results, watch=watch, run=run, started_at=started_at)
     except StoreError as error:
@@ -63,15 +63,19 @@ async def observe(watch: Watch, run: Run) -> list[StoredSnapshot]:
     return stored
 
 
-async def _take(watch: Watch) -> list[TopicSnapshot | _Failed]:
+async def _take(watch: Watch, run: Run) -> list[TopicSnapshot | _Failed]:
     """Return a snapshot or a failure for each topic, in the order of ``watch.topics``."""
     try:
         watch.check()
         log.info("Describe command: %s", watch.command)
-        output = await collect(
-            ssh_conn_id=watch.ssh_conn_id, command=watch.command, timeout=watch.timeout
+        collected = await collect(
+            ssh_conn_id=watch.ssh_conn_id,
+            command=watch.command,
+            group=watch.group,
+            timeout=watch.timeout,
+            scheduled_at=run.scheduled_at,
+            attempt=run.try_number,
         )
-        description = parse(output.stdout, output.stderr, output.exit_code, group=watch.group)
     except LagError as error:
         failed_at = datetime.now(UTC)
         return [_Failed(topic, error, failed_at) for topic in watch.topics]
@@ -82,7 +86,7 @@ async def _take(watch: Watch) -> list[TopicSnapshot | _Failed]:
         unexpected.__cause__ = error
         return [_Failed(topic, unexpected, datetime.now(UTC)) for topic in watch.topics]
     return [
-        _topic_result(description, topic, watch=watch, taken_at=output.ended_at)
+        _topic_result(collected.description, topic, watch=watch, taken_at=collected.ended_at)
         for topic in watch.topics
     ]
 

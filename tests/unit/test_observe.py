@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 
 from airflow_lag_provider import observe as pipeline
-from airflow_lag_provider.collect import DescribeOutput
+from airflow_lag_provider.collect import Collected
+from airflow_lag_provider.describe import parse
 from airflow_lag_provider.errors import (
     ElasticsearchUnreachable,
     GroupNotFound,
@@ -75,10 +76,10 @@ def store(monkeypatch: pytest.MonkeyPatch) -> Store:
 
 
 def prints(monkeypatch: pytest.MonkeyPatch, stdout: str = ROWS, error: Any = None) -> None:
-    async def collect(**_: Any) -> DescribeOutput:
+    async def collect(*, group: str, **_: Any) -> Collected:
         if error:
             raise error
-        return DescribeOutput(stdout, "", 0, DUE + timedelta(seconds=3))
+        return Collected(parse(stdout, "", 0, group=group), DUE + timedelta(seconds=3))
 
     monkeypatch.setattr(pipeline, "collect", collect)
 

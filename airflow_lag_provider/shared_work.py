@@ -1,0 +1,101 @@
+"""Work that many ask for and that is done once: plain asyncio, nothing of Airflow or SSH."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Hashable
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+ResultT = TypeVar("ResultT")
+
+
+@dataclass(slots=True)
+class _Piece(Generic[ResultT]):
+    """One piece of work and how many callers wait for it."""
+
+    task: asyncio.Task[ResultT]
+    waiting: int = 0
+
+
+class SharedWork(Generic[ResultT]):
+    """Gives all callers that name the same key one result, or the same exception.
+
+    It belongs to the event loop it is first used in.
+
+    :param keep: seconds from the start of a piece of work to its being forgotten. Work that takes
+        longer is forgotten when it ends.
+    """
+
+    def __init__(self, *, keep: float) -> None:
+        self._keep = keep
+        self._pieces: dict[Hashable, _Piece[ResultT]] = {}
+        self._lanes: dict[Hashable, asyncio.Task[ResultT]] = {}
+
+    def __len__(self) -> int:
+        return len(self._pieces)
+
+    async def result(
+        self,
+        key: Hashable,
+        *,
+        lane: Hashable,
+        patience: float,
+        work: Callable[[], Coroutine[Any, Any, ResultT]],
+    ) -> ResultT:
+        """Return the result of the work of a key; the first caller's ``work`` does it.
+
+        A cancelled caller leaves the others alone; with the last one the work is cancelled too.
+
+        :param lane: of two pieces of work in one lane the second waits for the end of the first.
+        :param patience: how long it waits, seconds.
+        :raises TimeoutError: the lane was not free in time.
+        """
+        piece = self._pieces.get(key)
+        if piece is None:
+            piece = self._pieces[key] = self._begin(key, lane, patience, work)
+        piece.waiting += 1
+        try:
+            return await asyncio.shield(piece.task)
+        finally:
+            piece.waiting -= 1
+            if not piece.waiting and not piece.task.done():
+                piece.task.cancel()
+                self._forget(key, piece)
+
+    def _begin(
+        self,
+        key: Hashable,
+        lane: Hashable,
+        patience: float,
+        work: Callable[[], Coroutine[Any, Any, ResultT]],
+    ) -> _Piece[ResultT]:
+        task = asyncio.create_task(self._in_lane(lane, patience, work))
+        piece = _Piece(task)
+        asyncio.get_running_loop().call_later(self._keep, self._expire, key, piece)
+        return piece
+
+    async def _in_lane(
+        self, lane: Hashable, patience: float, work: Callable[[], Coroutine[Any, Any, ResultT]]
+    ) -> ResultT:
+        async with asyncio.timeout(patience):
+            # Again and again: of several that wait, another one may have been faster.
+            while lane in self._lanes:
+                await asyncio.wait([self._lanes[lane]])
+        task = asyncio.current_task()
+        self._lanes[lane] = task  # type: ignore[assignment]  # it is the one made in _begin
+        try:
+            return await work()
+        finally:
+            del self._lanes[lane]
+
+    def _expire(self, key: Hashable, piece: _Piece[ResultT]) -> None:
+        if piece.task.done():
+            self._forget(key, piece)
+        else:
+            piece.task.add_done_callback(lambda _: self._forget(key, piece))
+
+    def _forget(self, key: Hashable, piece: _Piece[ResultT]) -> None:
+        # By then the key may stand for newer work.
+        if self._pieces.get(key) is piece:
+            del self._pieces[key]

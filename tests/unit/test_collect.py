@@ -1,0 +1,110 @@
+"""Who shares a describe with whom; the SSH side is stood in for here."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from airflow_lag_provider import collect as room
+from airflow_lag_provider.collect import Collected, DescribeOutput, collect
+from airflow_lag_provider.errors import BrokerTimedOut, DescribeTimedOut, SSHUnreachable
+
+DUE = datetime(2026, 11, 22, 13, 35, tzinfo=UTC)
+ROWS = """
+GROUP TOPIC  PARTITION  CURRENT-OFFSET  LOG-END-OFFSET  LAG  CONSUMER-ID HOST CLIENT-ID
+g     orders 0          90              100             10   -           -    -
+"""
+
+
+@pytest.fixture
+def runs(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The commands that were run; what they print, or raise, is the command itself."""
+    commands: list[str] = []
+
+    async def run(_: Any, *, ssh_conn_id: str, command: str, timeout: float) -> DescribeOutput:
+        commands.append(command)
+        await asyncio.sleep(0.01)
+        if command == "unreachable":
+            raise SSHUnreachable("No session.")
+        stdout = "Error: Executing consumer group command failed due to TimeoutException: Timed out"
+        return DescribeOutput(ROWS if command == "rows" else stdout, "", 0, datetime.now(UTC))
+
+    monkeypatch.setattr(room, "_run", run)
+    return commands
+
+
+async def asked(command: str = "rows", **changes: Any) -> Collected:
+    arguments = {
+        "ssh_conn_id": "mm",
+        "command": command,
+        "group": "g",
+        "timeout": 25.0,
+        "scheduled_at": DUE,
+        "attempt": 1,
+    }
+    return await collect(**{**arguments, **changes})
+
+
+async def all_of(*calls: Any) -> list[Any]:
+    return await asyncio.gather(*calls, return_exceptions=True)
+
+
+def test_all_topics_of_a_minute_share_one_describe(runs: list[str]) -> None:
+    """A hundred callers of one minute get the same description from one command."""
+    results = asyncio.run(all_of(*(asked() for _ in range(100))))
+    assert runs == ["rows"]
+    assert len({id(one.description) for one in results}) == 1
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"ssh_conn_id": "other"},
+        {"command": "rows "},
+        {"scheduled_at": DUE + timedelta(minutes=1)},
+        {"attempt": 2},
+    ],
+)
+def test_another_connection_command_minute_or_attempt_is_another_describe(
+    runs: list[str], other: dict[str, Any]
+) -> None:
+    """What differs in one of the four is not shared."""
+    asyncio.run(all_of(asked(), asked(**other)))
+    assert len(runs) == 2
+
+
+@pytest.mark.parametrize(
+    ("command", "kind"), [("unreachable", SSHUnreachable), ("broker", BrokerTimedOut)]
+)
+def test_each_caller_gets_its_own_error_of_the_one_failure(
+    runs: list[str], command: str, kind: type[Exception]
+) -> None:
+    """A note that one topic adds doesn't show on another's error, and nothing is run twice."""
+    first, second = asyncio.run(all_of(asked(command), asked(command)))
+    assert type(first) is type(second) is kind
+    assert str(first) == str(second)
+    first.add_note("orders")
+    assert not getattr(second, "__notes__", ())
+    assert runs == [command]
+
+
+def test_a_describe_that_waits_too_long_for_an_earlier_one_says_so(
+    runs: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The run of the next minute fails with words instead of a second JVM."""
+    monkeypatch.setattr(room, "PATIENCE_SECONDS", 0.001)
+    first, second = asyncio.run(all_of(asked(), asked(attempt=2)))
+    assert isinstance(first, Collected)
+    assert isinstance(second, DescribeTimedOut)
+    assert runs == ["rows"]
+
+
+def test_nothing_of_one_event_loop_reaches_another(runs: list[str]) -> None:
+    """Each worker has its own describe, and loops that ended are forgotten."""
+    for _ in range(3):
+        asyncio.run(asked())
+    assert len(runs) == 3
+    assert len(room._rooms) == 1

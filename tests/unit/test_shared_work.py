@@ -1,0 +1,168 @@
+"""Work that is done once for all who ask for it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import pytest
+
+from airflow_lag_provider.shared_work import SharedWork
+
+
+class Job:
+    """Work that counts its starts and ends when it is let go."""
+
+    def __init__(self, result: Any = "done") -> None:
+        self.result = result
+        self.starts = 0
+        self.at_once = 0
+        self.most_at_once = 0
+        self.cancelled = 0
+        self.go = asyncio.Event()
+
+    async def __call__(self) -> Any:
+        self.starts += 1
+        self.at_once += 1
+        self.most_at_once = max(self.most_at_once, self.at_once)
+        try:
+            await self.go.wait()
+        except asyncio.CancelledError:
+            self.cancelled += 1
+            raise
+        finally:
+            self.at_once -= 1
+        if isinstance(self.result, Exception):
+            raise self.result
+        return self.result
+
+
+def asked(
+    shared: SharedWork[Any],
+    job: Callable[[], Coroutine[Any, Any, Any]],
+    key: str = "13:35",
+    patience: float = 5.0,
+) -> asyncio.Task[Any]:
+    return asyncio.create_task(shared.result(key, lane="group", patience=patience, work=job))
+
+
+async def a_moment() -> None:
+    for _ in range(10):
+        await asyncio.sleep(0)
+
+
+def test_one_piece_of_work_answers_all_who_wait_and_who_come_later() -> None:
+    """Callers before, during and after the work all get its one result."""
+
+    async def story() -> None:
+        shared, job = SharedWork[str](keep=60), Job()
+        early = [asked(shared, job) for _ in range(3)]
+        await a_moment()
+        during = asked(shared, job)
+        job.go.set()
+        assert await asyncio.gather(*early, during) == ["done"] * 4
+        assert await asked(shared, job) == "done"
+        assert job.starts == 1
+
+    asyncio.run(story())
+
+
+def test_a_failure_is_shared_too_and_the_next_attempt_is_again_one_for_all() -> None:
+    """A failure is not tried again for those of its key, and once for those of the next."""
+
+    async def story() -> None:
+        shared, job = SharedWork[str](keep=60), Job(ValueError("no"))
+        job.go.set()
+        for key in ("attempt 1", "attempt 2"):
+            results = await asyncio.gather(
+                *(asked(shared, job, key) for _ in range(3)), return_exceptions=True
+            )
+            assert [str(one) for one in results] == ["no"] * 3
+        assert job.starts == 2
+
+    asyncio.run(story())
+
+
+def test_a_cancelled_caller_leaves_the_others_alone() -> None:
+    """Even the first caller, whose call began the work, may go."""
+
+    async def story() -> None:
+        shared, job = SharedWork[str](keep=60), Job()
+        first, second = asked(shared, job), asked(shared, job)
+        await a_moment()
+        first.cancel()
+        await a_moment()
+        job.go.set()
+        assert await second == "done"
+        assert first.cancelled()
+        assert job.cancelled == 0
+
+    asyncio.run(story())
+
+
+def test_the_last_caller_takes_the_work_along_and_the_next_begins_anew() -> None:
+    """Nobody's work is stopped, and its key can be asked for again."""
+
+    async def story() -> None:
+        shared, job = SharedWork[str](keep=60), Job()
+        callers = [asked(shared, job) for _ in range(2)]
+        await a_moment()
+        for caller in callers:
+            caller.cancel()
+        await a_moment()
+        assert job.cancelled == 1
+        job.go.set()
+        assert await asked(shared, job) == "done"
+        assert job.starts == 2
+
+    asyncio.run(story())
+
+
+def test_nothing_is_kept_beyond_its_time() -> None:
+    """After its time a result is gone, and a result that comes later isn't kept at all."""
+
+    async def story() -> None:
+        shared, quick, slow = SharedWork[str](keep=0.05), Job(), Job()
+        quick.go.set()
+        await asked(shared, quick)
+        assert len(shared) == 1
+        waiting = asked(shared, slow, "13:36")
+        await asyncio.sleep(0.1)
+        assert len(shared) == 1
+        slow.go.set()
+        await waiting
+        await a_moment()
+        assert len(shared) == 0
+
+    asyncio.run(story())
+
+
+def test_two_pieces_of_one_lane_never_run_at_the_same_time() -> None:
+    """However many minutes and attempts wait, one describe of a group runs."""
+
+    async def story() -> None:
+        shared, job = SharedWork[str](keep=60), Job()
+        waiting = [asked(shared, job, f"13:{minute}") for minute in range(35, 39)]
+        await a_moment()
+        assert job.starts == 1
+        job.go.set()
+        await asyncio.gather(*waiting)
+        assert (job.starts, job.most_at_once) == (4, 1)
+
+    asyncio.run(story())
+
+
+def test_a_lane_that_stays_busy_ends_the_wait_with_a_timeout() -> None:
+    """The second gives up in time; the first is not touched."""
+
+    async def story() -> None:
+        shared, job = SharedWork[str](keep=60), Job()
+        first = asked(shared, job)
+        await a_moment()
+        with pytest.raises(TimeoutError):
+            await asked(shared, job, "13:36", patience=0.02)
+        job.go.set()
+        assert await first == "done"
+
+    asyncio.run(story())
