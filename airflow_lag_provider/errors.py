@@ -334,8 +334,8 @@ class ElasticsearchTimedOut(StoreError):
 
     retriable = True
     advice = (
-        "Check the cluster's health; `request_timeout` (5 s) in the connection's extra is the limit "
-        "of one request, three times that of a whole write."
+        "Check the cluster's health; `request_timeout` (5 s) in the connection's extra is the "
+        "limit of one request, three times that of a whole write."
     )
 
 

@@ -59,6 +59,10 @@ async def observe(watch: Watch, run: Run) -> list[StoredSnapshot]:
     except StoreError as error:
         _raise_failures(results, and_also=error)
         raise
+    except Exception as error:
+        unexpected = _unexpected(error)
+        _raise_failures(results, and_also=unexpected)
+        raise unexpected from error
     _raise_failures(results)
     return stored
 
@@ -80,10 +84,8 @@ async def _take(watch: Watch, run: Run) -> list[TopicSnapshot | _Failed]:
         failed_at = datetime.now(UTC)
         return [_Failed(topic, error, failed_at) for topic in watch.topics]
     except Exception as error:
-        # The run must leave a document whatever happens; the log keeps the traceback.
-        log.exception("Taking the snapshot failed in a way that this package does not expect.")
-        unexpected = UnexpectedError(f"{type(error).__name__}: {error}.")
-        unexpected.__cause__ = error
+        # The run must leave a document whatever happens.
+        unexpected = _unexpected(error)
         return [_Failed(topic, unexpected, datetime.now(UTC)) for topic in watch.topics]
     return [
         _topic_result(collected.description, topic, watch=watch, taken_at=collected.ended_at)
@@ -115,20 +117,19 @@ async def _store(
     """Write one document for each result; return the snapshots among them."""
     index = run.index_name(watch.index)
     documents = [
-        _document(result, index=index, watch=watch, run=run, started_at=started_at)
-        for result in results
+        _document(result, watch=watch, run=run, started_at=started_at) for result in results
     ]
     hook = LagElasticsearchHook(elasticsearch_conn_id=watch.elasticsearch_conn_id, index=index)
     await hook.write(*documents)
     return [
-        StoredSnapshot(snapshot=result, document_id=document.id, index=document.index)
+        StoredSnapshot(snapshot=result, document_id=document.id, index=index)
         for result, document in zip(results, documents, strict=True)
         if isinstance(result, TopicSnapshot)
     ]
 
 
 def _document(
-    result: TopicSnapshot | _Failed, *, index: str, watch: Watch, run: Run, started_at: datetime
+    result: TopicSnapshot | _Failed, *, watch: Watch, run: Run, started_at: datetime
 ) -> Document:
     """Return the document of one topic and run."""
     succeeded = isinstance(result, TopicSnapshot)
@@ -140,7 +141,6 @@ def _document(
     body = result if isinstance(result, TopicSnapshot) else _failure(result, watch=watch)
     source = {**body.to_document(), "event": event, "airflow": run.to_document()}
     return Document(
-        index=index,
         id=run.document_id(mirror=watch.mirror, topic=result.topic),
         version=run.version(succeeded=succeeded),
         source=source,
@@ -160,7 +160,7 @@ def _failure(failed: _Failed, *, watch: Watch) -> TopicFailure:
 
 
 def _raise_failures(
-    results: list[TopicSnapshot | _Failed], *, and_also: StoreError | None = None
+    results: list[TopicSnapshot | _Failed], *, and_also: LagError | None = None
 ) -> None:
     """Raise the first topic's error when topics failed, and say what else went wrong."""
     failed = [result for result in results if isinstance(result, _Failed)]
@@ -172,6 +172,14 @@ def _raise_failures(
     if and_also:
         error.add_note(f"The failure document could not be written either: {and_also}")
     raise error
+
+
+def _unexpected(error: Exception) -> UnexpectedError:
+    """Return this package's error for one that it does not expect; the log keeps the traceback."""
+    log.error("Something happened that this package does not expect.", exc_info=error)
+    unexpected = UnexpectedError(f"{type(error).__name__}: {error}.")
+    unexpected.__cause__ = error
+    return unexpected
 
 
 def _quiet_libraries() -> None:

@@ -138,10 +138,10 @@ class SSHLagOperator(BaseOperator):
         return _summary(watch, stored)
 
 
-def _words(value: str | Sequence[str]) -> tuple[str, ...]:
+def _words(value: str | Sequence[str] | None) -> tuple[str, ...]:
     """Return the parts of a list, or of a text with commas, as templates make it."""
-    parts = value.split(",") if isinstance(value, str) else value
-    return tuple(part.strip() for part in parts)
+    parts = value.split(",") if isinstance(value, str) else value or ()
+    return tuple(str(part).strip() for part in parts)
 
 
 def run_of(context: Context) -> Run:
