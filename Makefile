@@ -10,10 +10,12 @@ unexport PYTHONDONTWRITEBYTECODE
 export UV_PYTHON_DOWNLOADS := never
 
 UV := .venv-tools/bin/uv
+# Looked up when it is used: it may have been installed just before.
+PYTHON = $(shell lab/prepare.sh --python)
 BIN := .venv/bin
 BIN_2 := .venv-2.11/bin
 
-.PHONY: help demo test unit lint types unit-2 integration lock wheel clean
+.PHONY: help demo test unit lint types unit-2 integration lock clean
 
 help:
 	@sed -n '1,3s/^# //p' Makefile
@@ -50,12 +52,12 @@ lock: $(UV)
 	done
 
 clean:
-	rm -rf .venv .venv-2.11 .venv-tools .lab build dist *.egg-info
+	rm -rf .venv .venv-2.11 .venv-tools .lab .demo build dist *.egg-info
 
 $(UV):
 	@echo "Installing uv $(UV_VERSION) …"
-	@lab/prepare.sh python3.11
-	@python3.11 -m venv .venv-tools
+	@lab/prepare.sh python
+	@$(PYTHON) -m venv .venv-tools
 	@.venv-tools/bin/pip install --quiet uv==$(UV_VERSION)
 
 .venv/.ready: requirements/airflow-3.3.txt setup.cfg | $(UV)
@@ -66,7 +68,7 @@ $(UV):
 
 define install
 	@echo "Installing $(2) into $(1) …"
-	@$(UV) venv --quiet --clear --python 3.11 $(1)
+	@$(UV) venv --quiet --clear --python $(PYTHON) $(1)
 	@$(UV) pip install --python $(1)/bin/python --compile-bytecode --require-hashes -r $(2)
 	@$(UV) pip install --quiet --python $(1)/bin/python --no-deps --editable .
 	@touch $@

@@ -4,8 +4,8 @@ Both come from the `sla` and `sla_miss_callback` of the configuration. Airflow c
 the user in its own way, which differs between the versions:
 
 - 2.11: five positional arguments ``(dag, task_list, blocking_task_list, slas, blocking_tis)``.
-- 3.1 and newer: keywords, of which the function takes those it names: ``context`` (the DAG run
-  and the deadline), ``mirror``, ``topics`` and ``sla`` (seconds).
+- 3.1 and newer: the keyword ``context`` (the DAG run and the deadline), and of ``mirror``,
+  ``topics`` and ``sla`` (seconds) those that the function names.
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ def log_sla_miss(
 ) -> None:
     """Log one line for the SLA misses that Airflow 2.11 reports together."""
     missed = sorted(slas, key=lambda miss: miss.execution_date)
-    named = [f"{miss.task_id} at {miss.execution_date.isoformat()}" for miss in missed]
+    # Airflow names the minute after the one that was missed.
+    named = [f"{miss.task_id} (reported for {miss.execution_date:%F %R})" for miss in missed]
     more = f" and {len(named) - _MOST_NAMED} earlier" if len(named) > _MOST_NAMED else ""
     log.warning(
         "SLA missed in DAG %s: no snapshot in time for %s%s.",
@@ -112,6 +113,9 @@ def airflow3_keywords(path: str, given: Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(callback, type):
         return {}
     parameters = inspect.signature(callback).parameters.values()
+    takes_all = any(one.kind is one.VAR_KEYWORD for one in parameters)
+    if not takes_all and "context" not in {one.name for one in parameters}:
+        raise ValueError(f"{path} must take the keyword context")
     needed = {
         one.name
         for one in parameters
@@ -124,7 +128,7 @@ def airflow3_keywords(path: str, given: Mapping[str, Any]) -> dict[str, Any]:
             f"{path} is called with the keywords context, mirror, topics and sla, "
             f"but also needs {unknown}"
         )
-    if any(one.kind is one.VAR_KEYWORD for one in parameters):
+    if takes_all:
         return dict(given)
     names = {one.name for one in parameters}
     return {name: value for name, value in given.items() if name in names}

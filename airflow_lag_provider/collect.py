@@ -19,6 +19,7 @@ from airflow.providers.common.compat.sdk import AirflowException
 from airflow_lag_provider.command import split_end_marker
 from airflow_lag_provider.describe import GroupDescription, parse
 from airflow_lag_provider.errors import (
+    CommandNotRun,
     DescribeTimedOut,
     HostKeyNotTrusted,
     LagError,
@@ -154,8 +155,20 @@ async def _run(room: _Room, *, ssh_conn_id: str, command: str, timeout: float) -
         result = await _result(room.links, hook, target, command=command, timeout=timeout)
     finally:
         slots.release()
-    stdout, exit_code = split_end_marker(_text(result.stdout))
-    return DescribeOutput(stdout, _text(result.stderr), exit_code, datetime.now(UTC))
+    stdout, stderr = _text(result.stdout), _text(result.stderr)
+    try:
+        stdout, exit_code = split_end_marker(stdout)
+    except OutputCutOff as error:
+        if result.exit_status is None or result.exit_status < 0:
+            raise
+        said = next(
+            (line for line in f"{stderr}\n{stdout}".splitlines() if line.strip()), "nothing"
+        )
+        raise CommandNotRun(
+            f"The shell on {target.host} ended with {result.exit_status} without running the "
+            f"command, and said: {said.strip():.200}."
+        ) from error
+    return DescribeOutput(stdout, stderr, exit_code, datetime.now(UTC))
 
 
 async def _result(

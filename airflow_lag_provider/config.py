@@ -60,13 +60,14 @@ class Configuration:
     mistakes: tuple[Mistake, ...]
     _topics_of_groups: Mapping[_GroupKey, frozenset[str]] = field(default_factory=dict, repr=False)
 
-    def raise_for_mistakes(self) -> None:
+    def raise_for_mistakes(self, *more: str) -> None:
         """Do nothing if the file has no mistake.
 
+        :param more: what others found wrong with it, a line each.
         :raises ConfigurationError: with one line for each mistake, sorted by line.
         """
-        if self.mistakes:
-            raise ConfigurationError("\n".join(map(str, self.mistakes)))
+        if self.mistakes or more:
+            raise ConfigurationError("\n".join([*map(str, self.mistakes), *more]))
 
     def configured_topics(self, mirror: Mirror) -> frozenset[str]:
         """Return the topics that the file names for a mirror's group on the same brokers.
@@ -184,9 +185,7 @@ def _mirror(
         _check_lags(file, topic, levels)
         _check_callback(file, topic, levels, callback_problem)
         topics.append(topic)
-    return Mirror.model_construct(
-        **merged | {"name": name, "topics": tuple(topics), "retries": _retries(merged)}
-    )
+    return Mirror.model_construct(**merged | {"name": name, "topics": tuple(topics)})
 
 
 def _topic(

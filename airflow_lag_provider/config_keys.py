@@ -128,7 +128,8 @@ class Topic(TopicSettings):
     """A topic to watch, all levels merged. Its fields besides those of ``TopicSettings``:
 
     :param name: the topic's name.
-    :param retries: tries after a failed first one; all tries end before the next minute.
+    :param retries: tries after a failed first one; with their time-outs and pauses they end
+        before the next minute.
     """
 
     model_config = ConfigDict(defer_build=True)
@@ -141,13 +142,11 @@ class Mirror(MirrorSettings):
 
     :param name: the mirror's name.
     :param topics: its topics, in the order of the file; at least one.
-    :param retries: tries after a failed first one, for topics that don't say otherwise.
     """
 
     model_config = ConfigDict(defer_build=True)
     name: str
     topics: tuple[Topic, ...]
-    retries: int
 
 
 def unknown_key(key: str, known: Mapping[str, Any] | frozenset[str]) -> str:

@@ -30,9 +30,16 @@ def _line_of_text(most: int) -> AfterValidator:
             raise ValueError(f"is too long; write at most {most} characters")
         if _has_control_characters(value):
             raise ValueError("holds a control character or line break; leave it out")
-        return value
+        return _no_template(value)
 
     return AfterValidator(check)
+
+
+def _no_template(value: str) -> str:
+    """Refuse what Airflow would render in a task's fields: another group would be described."""
+    if re.search(r"\{[{%#]", value):
+        raise ValueError("holds {{, {% or {#, which Airflow would render as a template")
+    return value
 
 
 def _has_control_characters(value: str) -> bool:
@@ -148,7 +155,7 @@ def _jvm_opts(value: str) -> str:
             )
         if not flag.startswith("-"):
             raise ValueError("holds a word that is no flag; write JVM flags such as -Xmx128M")
-    return value
+    return _no_template(value)
 
 
 def _index(value: str) -> str:

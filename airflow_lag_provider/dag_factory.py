@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from pathlib import Path
@@ -15,6 +16,8 @@ from airflow_lag_provider.operators.lag import SSHLagOperator
 
 if TYPE_CHECKING:
     from airflow_lag_provider.config import Configuration, Mirror, Topic
+
+log = logging.getLogger(__name__)
 
 SCHEDULE = "* * * * *"
 # Documents are keyed by their run, so overlapping does no harm; with 1, the closing of a run
@@ -44,15 +47,7 @@ def build_dags(path: Path | str) -> dict[str, DAG]:
 
     :raises ConfigurationError: the file as a whole can't be used.
     """
-    configuration = _load(path)
-    # A worker parses the whole file for the one DAG of its task.
-    wanted: str | None = get_parsing_context().dag_id
-    return {
-        one_id: _dag(mirror, topics, settings, configuration)
-        for mirror in configuration.mirrors
-        for one_id, topics, settings in _plan(mirror)
-        if wanted in (None, one_id)
-    }
+    return _built(_load(path), problems=[])
 
 
 def check_mirrors(path: Path | str) -> None:
@@ -60,7 +55,30 @@ def check_mirrors(path: Path | str) -> None:
 
     :raises ConfigurationError: with all mistakes, one a line.
     """
-    _load(path).raise_for_mistakes()
+    configuration = _load(path)
+    problems: list[str] = []
+    _built(configuration, problems=problems)
+    configuration.raise_for_mistakes(*problems)
+
+
+def _built(configuration: Configuration, *, problems: list[str]) -> dict[str, DAG]:
+    """Return the DAGs; a mirror that Airflow refuses is left out and added to the problems."""
+    # A worker parses the whole file for the one DAG of its task.
+    wanted: str | None = get_parsing_context().dag_id
+    dags: dict[str, DAG] = {}
+    for mirror in configuration.mirrors:
+        try:
+            dags |= {
+                one_id: _dag(mirror, topics, settings, configuration)
+                for one_id, topics, settings in _plan(mirror)
+                if wanted in (None, one_id)
+            }
+        except Exception as error:
+            # Whatever it is, it must not take the other mirrors out of scheduling.
+            log.exception("Airflow refuses the mirror %s.", mirror.name)
+            name = configuration.path.name
+            problems.append(f"{name}: mirrors.{mirror.name}: {type(error).__name__}: {error}")
+    return dags
 
 
 def dag_id(mirror: str, topic: str | None = None) -> str:

@@ -82,6 +82,11 @@ def ended(exit_code: int, stdout: str, stderr: str, group: str, rows: int) -> De
         cause = without_prefix(line)
         if _NO_CLIENT.search(cause[:2000]) or _classify(cause, errs, group) is not None:
             return reported(told[position:], stderr, group)
+    if exit_code == 137:
+        return errors.DescribeKilled(
+            f"The describe of group {quoted(group)} was ended by signal 9 (SIGKILL): by its time "
+            "limit, when it did not react to SIGTERM, or by the host, when that ran out of memory."
+        )
     if name := _signal_name(exit_code):
         return errors.DescribeKilled(
             f"The describe of group {quoted(group)} was ended by {name} (exit code {exit_code})."

@@ -35,7 +35,7 @@ _STATE = re.compile(
 _PACKAGE = re.compile(r"\b(?:[a-z]\w*\.)+(?=[A-Z])")
 # Instants in milliseconds: they tell nobody anything and make each message its own.
 _INSTANT = re.compile(r", (?:deadlineMs|nextAllowedTryMs)=\d+| at \d{13}(?= )")
-_SECRET = re.compile(r"(?i)(passw\w*|secret)(\s*[=:]\s*)\S+")
+_SECRET = re.compile(r"""(?i)(passw\w*|secret)(\s*[=:]\s*)("[^"]*"?|'[^']*'?|\S+)""")
 
 CAUSE_CHARS = 220
 NAME_CHARS = 80

@@ -60,10 +60,10 @@ def watch_of(door: Door) -> Watch:
     )
 
 
-def words(value: str | Sequence[str]) -> tuple[str, ...]:
+def words(value: str | Sequence[str] | None) -> tuple[str, ...]:
     """Return the parts of a list, or of a text with commas, as templates make it."""
-    parts = value.split(",") if isinstance(value, str) else value
-    return tuple(part.strip() for part in parts)
+    parts = value.split(",") if isinstance(value, str) else value or ()
+    return tuple(str(part).strip() for part in parts)
 
 
 def run_of(dag_run: Any, ti: Any, *, interval_end: datetime | None) -> Run:

@@ -12,6 +12,7 @@ Each class knows whether a retry can help (``retriable``) and what the person on
     │   │   ├── HostKeyNotTrusted
     │   │   ├── SSHAuthenticationFailed
     │   │   ├── SSHConnectionInvalid
+    │   │   ├── CommandNotRun
     │   │   └── OutputCutOff
     │   ├── DescribeTimedOut
     │   ├── DescribeKilled
@@ -120,6 +121,15 @@ class SSHConnectionInvalid(SSHError):
     advice = "Correct the SSH connection in Airflow."
 
 
+class CommandNotRun(SSHError):
+    """The session ended in order, but the user's shell did not run the command as it stands."""
+
+    advice = (
+        "The SSH user needs a POSIX shell (sh, bash, dash, zsh) that may run commands: no nologin, "
+        "csh, fish, restricted shell or forced command."
+    )
+
+
 class OutputCutOff(SSHError):
     """The session ended before the end marker: what came is not the whole output."""
 
@@ -144,7 +154,10 @@ class DescribeKilled(DescribeError):
     """A signal ended the tool on the host."""
 
     retriable = True
-    advice = "Look for the kernel's out-of-memory killer in the host's log, and for free memory."
+    advice = (
+        "Look for the kernel's out-of-memory killer in the host's log and for free memory, and run "
+        "the command of the task's log on the host to see whether it hangs."
+    )
 
 
 class ToolNotFound(DescribeError):
@@ -320,7 +333,10 @@ class ElasticsearchTimedOut(StoreError):
     """Elasticsearch did not answer in time."""
 
     retriable = True
-    advice = "Check the cluster's health; raise `request_timeout` in the connection's extra."
+    advice = (
+        "Check the cluster's health; `request_timeout` (5 s) in the connection's extra is the "
+        "limit of one request, three times that of a whole write."
+    )
 
 
 class ElasticsearchAccessDenied(StoreError):

@@ -75,14 +75,17 @@ async def observe(watch: Watch, run: Run) -> Observation:
     results = await _take(watch, run)
     index = run.index_name(watch.index)
     documents = [
-        _document(result, index=index, watch=watch, run=run, started_at=started_at)
-        for result in results
+        _document(result, watch=watch, run=run, started_at=started_at) for result in results
     ]
     try:
-        fates = await write(*documents, elasticsearch_conn_id=watch.elasticsearch_conn_id)
+        fates: Sequence[LagError | None] = await write(
+            *documents, elasticsearch_conn_id=watch.elasticsearch_conn_id, index=index
+        )
     except StoreError as error:
-        fates = (error,) * len(documents)
-    return _observation(results, documents, fates)
+        fates = [error] * len(documents)
+    except Exception as error:
+        fates = [_unexpected(error)] * len(documents)
+    return _observation(results, documents, fates, index=index)
 
 
 async def _take(watch: Watch, run: Run) -> list[TopicSnapshot | _Failed]:
@@ -102,10 +105,8 @@ async def _take(watch: Watch, run: Run) -> list[TopicSnapshot | _Failed]:
         failed_at = datetime.now(UTC)
         return [_Failed(topic, error, failed_at) for topic in watch.topics]
     except Exception as error:
-        # The run must leave a document whatever happens; the log keeps the traceback.
-        log.exception("Taking the snapshot failed in a way that this package does not expect.")
-        unexpected = UnexpectedError(f"{type(error).__name__}: {error}.")
-        unexpected.__cause__ = error
+        # The run must leave a document whatever happens.
+        unexpected = _unexpected(error)
         return [_Failed(topic, unexpected, datetime.now(UTC)) for topic in watch.topics]
     return [
         _topic_result(collected.description, topic, watch=watch, taken_at=collected.ended_at)
@@ -132,7 +133,7 @@ def _topic_result(
 
 
 def _document(
-    result: TopicSnapshot | _Failed, *, index: str, watch: Watch, run: Run, started_at: datetime
+    result: TopicSnapshot | _Failed, *, watch: Watch, run: Run, started_at: datetime
 ) -> Document:
     """Return the document of one topic and run."""
     succeeded = isinstance(result, TopicSnapshot)
@@ -144,7 +145,6 @@ def _document(
     body = result if isinstance(result, TopicSnapshot) else _failure(result, watch=watch)
     source = {**body.to_document(), "event": event, "airflow": run.to_document()}
     return Document(
-        index=index,
         id=run.document_id(mirror=watch.mirror, topic=result.topic),
         version=run.version(succeeded=succeeded),
         source=source,
@@ -166,7 +166,9 @@ def _failure(failed: _Failed, *, watch: Watch) -> TopicFailure:
 def _observation(
     results: Sequence[TopicSnapshot | _Failed],
     documents: Sequence[Document],
-    fates: Sequence[StoreError | None],
+    fates: Sequence[LagError | None],
+    *,
+    index: str,
 ) -> Observation:
     """Return what became of the topics.
 
@@ -174,7 +176,7 @@ def _observation(
     """
     stored: list[StoredSnapshot] = []
     errors: dict[str, LagError] = {}
-    unwritten: StoreError | None = None
+    unwritten: LagError | None = None
     for result, document, fate in zip(results, documents, fates, strict=True):
         if isinstance(result, _Failed):
             errors[result.topic] = result.error
@@ -182,7 +184,7 @@ def _observation(
         elif fate:
             errors[result.topic] = fate
         else:
-            stored.append(StoredSnapshot(result, document.id, document.index))
+            stored.append(StoredSnapshot(result, document.id, index))
     # A missing snapshot says more than a document that wasn't written.
     taken = {one.topic for one in results if isinstance(one, TopicSnapshot)}
     error = next((errors[topic] for topic in sorted(errors, key=taken.__contains__)), None)
@@ -193,6 +195,14 @@ def _observation(
     if error and unwritten:
         error.add_note(f"The failure document could not be written either: {unwritten}")
     return Observation(tuple(stored), tuple(errors), error)
+
+
+def _unexpected(error: Exception) -> UnexpectedError:
+    """Return this package's error for one that it does not expect; the log keeps the traceback."""
+    log.error("Something happened that this package does not expect.", exc_info=error)
+    unexpected = UnexpectedError(f"{type(error).__name__}: {error}.")
+    unexpected.__cause__ = error
+    return unexpected
 
 
 def _quiet_libraries() -> None:

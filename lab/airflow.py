@@ -23,7 +23,7 @@ from lab.network import HOST, free_port
 from lab.process import Process
 from lab.workspace import Workspace
 
-_START_SECONDS = 120.0
+_START_SECONDS = 240.0
 _MIGRATE_SECONDS = 180.0
 _NO_LOG_SERVER = "--skip-serve-logs"
 

@@ -20,7 +20,7 @@ from typing import Any
 from lab.cache import Progress, elasticsearch_home, require
 from lab.errors import LabError, PartError
 from lab.network import HOST, free_port, is_listening
-from lab.process import Process
+from lab.process import Part, Process
 from lab.workspace import Workspace
 
 SYSTEM_USER = "eslab"
@@ -39,7 +39,7 @@ class Credentials:
     """Names of roles, built in or of the file that the server was given."""
 
 
-class Elasticsearch:
+class Elasticsearch(Part):
     """A single node on 127.0.0.1, plain HTTP, heap 512 MB.
 
     :param workspace: the laboratory it belongs to
@@ -88,16 +88,6 @@ class Elasticsearch:
         self._workspace = workspace
         self._has_users = False
 
-    @property
-    def log(self) -> Path:
-        """Its log file."""
-        return self._process.log
-
-    @property
-    def running(self) -> bool:
-        """Whether its process is there, paused or not."""
-        return self._process.running
-
     def connection(self, user: Credentials | None = None) -> dict[str, object]:
         """Return an Airflow connection to it, as ``AIRFLOW_CONN_*`` takes it as JSON.
 
@@ -123,22 +113,6 @@ class Elasticsearch:
             self._has_users = True
         self._process.start()
         self._process.wait_until(self._healthy, timeout=_START_SECONDS, what="healthy")
-
-    def stop(self) -> None:
-        """Shut it down in order."""
-        self._process.stop()
-
-    def kill(self) -> None:
-        """Kill it."""
-        self._process.kill()
-
-    def pause(self) -> None:
-        """Let it hold its connections and answer nothing."""
-        self._process.pause()
-
-    def resume(self) -> None:
-        """End a pause; what was sent meanwhile is carried out now."""
-        self._process.resume()
 
     def request(self, method: str, path: str, body: object = None, *, timeout: float = 10) -> Any:
         """Send one request as the laboratory's own user and return the answer's JSON.

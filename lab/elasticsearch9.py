@@ -18,7 +18,7 @@ from pathlib import Path
 from lab.cache import PLUGIN, Progress, cached, maven
 from lab.errors import DownloadError, LabError, MissingToolError
 from lab.network import HOST, free_port, is_listening
-from lab.process import Process
+from lab.process import Part, Process
 from lab.workspace import REPOSITORY, Workspace
 
 VERSION = "9.5.3"
@@ -99,7 +99,7 @@ def elasticsearch9_home(progress: Progress) -> Path:
     return cached(f"elasticsearch-{VERSION}-{_digest('pom.xml', 'LabNode.java')}", fetch)
 
 
-class Elasticsearch9:
+class Elasticsearch9(Part):
     """A single node on 127.0.0.1, plain HTTP without users, heap 512 MB.
 
     :param workspace: the laboratory it belongs to
@@ -134,16 +134,6 @@ class Elasticsearch9:
             cwd=self._directory,
         )
 
-    @property
-    def log(self) -> Path:
-        """Its log file."""
-        return self._process.log
-
-    @property
-    def running(self) -> bool:
-        """Whether its process is there, paused or not."""
-        return self._process.running
-
     def connection(self) -> dict[str, object]:
         """Return an Airflow connection to it, as ``AIRFLOW_CONN_*`` takes it as JSON."""
         return {
@@ -160,22 +150,6 @@ class Elasticsearch9:
         """
         self._process.start()
         self._process.wait_until(self._healthy, timeout=_START_SECONDS, what="healthy")
-
-    def stop(self) -> None:
-        """Shut it down in order."""
-        self._process.stop()
-
-    def kill(self) -> None:
-        """Kill it."""
-        self._process.kill()
-
-    def pause(self) -> None:
-        """Let it hold its connections and answer nothing."""
-        self._process.pause()
-
-    def resume(self) -> None:
-        """End a pause; what was sent meanwhile is carried out now."""
-        self._process.resume()
 
     def _healthy(self) -> bool:
         if not is_listening(self.port):

@@ -4,7 +4,8 @@ LabError
 ├── MissingToolError     a program of the machine is needed and not there
 ├── DownloadError        Maven could not fetch the parts
 ├── PartError            a part did not start, died, or did not do what it was asked to
-└── ReadBackError        something written to a part is not there when it is read again
+├── ReadBackError        something written to a part is not there when it is read again
+└── CheckError           the demo's check has not seen what it ought to see
 """
 
 from __future__ import annotations
@@ -40,3 +41,7 @@ class PartError(LabError):
 
 class ReadBackError(LabError):
     """What was written is not what is read: the fixture can't be relied on."""
+
+
+class CheckError(LabError):
+    """The demo's check has failed; the message says for each topic what was expected and seen."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from lab import client
 from lab.cache import Progress, kafka_libs
 from lab.network import HOST, free_port, is_listening
-from lab.process import Process
+from lab.process import Part, Process
 from lab.workspace import Workspace
 
 LIGHT_JVM = ("-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
@@ -57,7 +57,7 @@ def java_command(home: Path, heap_megabytes: int, *words: str | Path) -> list[st
     ]
 
 
-class Broker:
+class Broker(Part):
     """One Kafka broker that is its own controller (KRaft).
 
     :param workspace: the laboratory it belongs to
@@ -99,16 +99,6 @@ class Broker:
             ),
         )  # fmt: skip
 
-    @property
-    def log(self) -> Path:
-        """Its log file."""
-        return self._process.log
-
-    @property
-    def running(self) -> bool:
-        """Whether its process is there, paused or not."""
-        return self._process.running
-
     def start(self) -> None:
         """Start it, or start it again on the same port with the same data; return when it answers.
 
@@ -122,22 +112,6 @@ class Broker:
             timeout=_START_SECONDS,
             what=f"answering on {self.bootstrap}",
         )
-
-    def stop(self) -> None:
-        """Shut it down in order."""
-        self._process.stop()
-
-    def kill(self) -> None:
-        """Kill it."""
-        self._process.kill()
-
-    def pause(self) -> None:
-        """Let it hold its connections and answer nothing."""
-        self._process.pause()
-
-    def resume(self) -> None:
-        """End a pause."""
-        self._process.resume()
 
     def create_topic(self, name: str, partitions: int) -> None:
         """Create a topic; see `lab.client.create_topic`."""

@@ -10,7 +10,7 @@ from confluent_kafka import ConsumerGroupState
 from lab import client
 from lab.errors import LabError
 from lab.kafka import Broker, java_command, write_properties
-from lab.process import Process
+from lab.process import Part, Process
 from lab.workspace import Workspace
 
 GROUP = "oasis-group"
@@ -20,7 +20,7 @@ TOPICS = ("orders", "payments", "clicks")
 """The topics that it mirrors unless told otherwise."""
 
 
-class MirrorMaker:
+class MirrorMaker(Part):
     """Copies topics from one broker to another and commits what the other one has.
 
     :param workspace: the laboratory it belongs to
@@ -78,16 +78,6 @@ class MirrorMaker:
             ],
         )
 
-    @property
-    def log(self) -> Path:
-        """Its log file."""
-        return self._process.log
-
-    @property
-    def running(self) -> bool:
-        """Whether its process is there, paused or not."""
-        return self._process.running
-
     def start(self) -> None:
         """Start it, or start it again; return when its group is stable.
 
@@ -95,22 +85,6 @@ class MirrorMaker:
         """
         self._process.start()
         self._process.wait_until(self._joined, timeout=60, what="a member of its group")
-
-    def stop(self) -> None:
-        """Let it commit and leave its group."""
-        self._process.stop()
-
-    def kill(self) -> None:
-        """Kill it; the broker keeps its members for another ten seconds."""
-        self._process.kill()
-
-    def pause(self) -> None:
-        """Let it do nothing; the broker throws its members out after ten seconds."""
-        self._process.pause()
-
-    def resume(self) -> None:
-        """End a pause."""
-        self._process.resume()
 
     def _joined(self) -> bool:
         try:

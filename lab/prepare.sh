@@ -1,31 +1,50 @@
 #!/bin/sh
 # Sees to it that programs are there: installs them (Debian as root), or says what to type.
-# Usage: lab/prepare.sh [python3.11] [java] [mvn] [sshd]
+# Usage: lab/prepare.sh [python] [java] [mvn] [sshd]
 set -eu
+PATH="$PATH:/usr/sbin"
+
+# Writes the first Python 3.11 that runs and can make virtual environments.
+python() {
+    for candidate in python3.11 /usr/bin/python3.11; do
+        if "$candidate" -c "import ensurepip, venv" 2>/dev/null; then
+            command -v "$candidate"
+            return 0
+        fi
+    done
+    return 1
+}
+
+java_17() {
+    # The first number of a version is its major one: 17.0.15, but 1.8.0 for Java 8.
+    major=$(java -version 2>&1 | sed -n 's/.* version "\([0-9]*\).*/\1/p')
+    [ "${major:-0}" -ge 17 ]
+}
+
+if [ "${1:-}" = "--python" ]; then
+    python
+    exit
+fi
 
 missing=""
 for program in "$@"; do
     case "$program" in
-    python3.11) package="python3.11 python3.11-venv" ;;
-    java) package=openjdk-17-jre-headless ;;
-    mvn) package=maven ;;
-    sshd) package=openssh-server ;;
+    python) python >/dev/null || missing="$missing python3.11 python3.11-venv" ;;
+    java) java_17 || missing="$missing openjdk-17-jre-headless" ;;
+    mvn) command -v mvn >/dev/null || missing="$missing maven" ;;
+    sshd) command -v sshd >/dev/null || missing="$missing openssh-server" ;;
     *) echo "lab/prepare.sh: no package is known for $program" >&2; exit 2 ;;
     esac
-    if ! PATH="$PATH:/usr/sbin" command -v "$program" >/dev/null 2>&1; then
-        missing="$missing $package"
-    fi
 done
 [ -n "$missing" ] || exit 0
 
-if command -v apt-get >/dev/null 2>&1 && [ "$(id -u)" = 0 ]; then
+if command -v apt-get >/dev/null && [ "$(id -u)" = 0 ]; then
     echo "Installing$missing …"
     apt-get -qq update
-    # Debian starts a server that it installs; the tests start their own on a port of their own.
     # shellcheck disable=SC2086
-    DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 apt-get -qq -y install --no-install-recommends $missing
-    exit 0
+    DEBIAN_FRONTEND=noninteractive apt-get -qq -y install --no-install-recommends $missing && exit 0
 fi
-echo "These programs are needed and not installed. On Debian or Ubuntu type:" >&2
+echo "Python 3.11 with venv, Java 17 or newer, Maven and (for the tests) OpenSSH's server are" >&2
+echo "needed. On Debian 12 type this; elsewhere install what corresponds to it:" >&2
 echo "    sudo apt-get install$missing" >&2
 exit 1

@@ -181,3 +181,35 @@ def _exit(code: int | None) -> str:
     if code is None:
         return "nothing: it was never started"
     return f"signal {-code}" if code < 0 else f"exit code {code}"
+
+
+class Part:
+    """A part of the laboratory that is one process; the parts add how they start."""
+
+    _process: Process
+
+    @property
+    def log(self) -> Path:
+        """Its log file."""
+        return self._process.log
+
+    @property
+    def running(self) -> bool:
+        """Whether its process is there, paused or not."""
+        return self._process.running
+
+    def stop(self) -> None:
+        """Shut it down in order."""
+        self._process.stop()
+
+    def kill(self) -> None:
+        """Kill it."""
+        self._process.kill()
+
+    def pause(self) -> None:
+        """Let it hold its connections and answer nothing, as one that hangs."""
+        self._process.pause()
+
+    def resume(self) -> None:
+        """End a pause; what was sent meanwhile is carried out now."""
+        self._process.resume()

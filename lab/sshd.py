@@ -18,7 +18,7 @@ from pathlib import Path
 from lab import reaper
 from lab.cache import require
 from lab.network import HOST, free_port, is_listening
-from lab.process import Process
+from lab.process import Part, Process
 from lab.ssh_keys import SshKeys, make_keys
 from lab.workspace import Workspace
 
@@ -36,7 +36,7 @@ class SshCounts:
     """Commands that were started."""
 
 
-class SshServer(ABC):
+class SshServer(Part, ABC):
     """An SSH server on 127.0.0.1 that runs commands as the user that runs the laboratory.
 
     :param workspace: the laboratory it belongs to
@@ -55,16 +55,6 @@ class SshServer(ABC):
         self._directory = workspace.secrets / name
         self._lab_id = workspace.lab_id
         self._process = Process(workspace=workspace, name=name, command=self._command())
-
-    @property
-    def log(self) -> Path:
-        """Its log file."""
-        return self._process.log
-
-    @property
-    def running(self) -> bool:
-        """Whether its process is there, paused or not."""
-        return self._process.running
 
     @property
     def address(self) -> str:
@@ -103,14 +93,6 @@ class SshServer(ABC):
     def stop(self) -> None:
         """End it, its connections and their commands."""
         self._process.stop(grace=3)
-
-    def pause(self) -> None:
-        """Let it and all commands hold on, as a host that hangs."""
-        self._process.pause()
-
-    def resume(self) -> None:
-        """End a pause."""
-        self._process.resume()
 
     @abstractmethod
     def drop_connections(self) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from elastic_transport import TransportError
 from elasticsearch import (
     ApiError,
     AsyncElasticsearch,
+    AuthorizationException,
     BadRequestError,
     ConflictError,
     NotFoundError,
@@ -27,6 +29,7 @@ from elasticsearch import (
 
 from airflow_lag_provider.errors import ElasticsearchConnectionInvalid, LagError, StoreError
 from airflow_lag_provider.hooks.elasticsearch_client import (
+    ConnectionSettings,
     NegotiatingTransport,
     connection_settings,
     item_error,
@@ -35,8 +38,6 @@ from airflow_lag_provider.hooks.elasticsearch_client import (
 from airflow_lag_provider.hooks.elasticsearch_index import missing_mapping
 
 DEFAULT_INDEX = "consumer_lag"
-# The whole of one write, so that a cluster that hangs can't hold a run beyond its minute.
-WRITE_TIMEOUT = 15.0
 # A document of 1,000 partitions has some 150 kB, and a request may have 100 MB.
 _BULK_DOCUMENTS = 200
 
@@ -45,13 +46,11 @@ _BULK_DOCUMENTS = 200
 class Document:
     """One document, ready to be written.
 
-    :param index: name of its index.
     :param id: its ``_id``, the same for every try of a run.
     :param version: its external version: of two with one id, the higher stays.
     :param source: its fields.
     """
 
-    index: str
     id: str
     version: int
     source: Mapping[str, Any]
@@ -67,6 +66,7 @@ class LagElasticsearchHook(BaseHook):
     Clients of version 8 and 9 talk to servers of version 8 and 9, in every combination.
 
     :param elasticsearch_conn_id: id of the Airflow connection.
+    :param index: index that documents are written to.
     :param mapping: path of the body new indices are created with; the package's own by default.
     """
 
@@ -89,18 +89,42 @@ class LagElasticsearchHook(BaseHook):
 
     @asynccontextmanager
     async def client(self) -> AsyncIterator[AsyncElasticsearch]:
-        """Give a client for the connection and close it in the end.
+        """Give a client for the connection, for a limited time, and close it in the end.
+
+        The limit is three times ``request_timeout``: a request and its two repetitions.
 
         :raises ElasticsearchConnectionInvalid: the connection is missing or not usable.
         :raises StoreError: whatever the client raises inside, as an error of this package.
         """
+        settings = await self._settings()
+        where = f"connection {self.elasticsearch_conn_id} ({', '.join(settings.hosts)})"
+        try:
+            # In a thread, because it reads the file of certificates.
+            client = await asyncio.to_thread(
+                partial(
+                    AsyncElasticsearch,
+                    **settings.client_arguments(),
+                    transport_class=NegotiatingTransport,
+                )
+            )
+        except (ValueError, OSError) as error:
+            raise ElasticsearchConnectionInvalid(f"In {where}: {error}.") from error
+        try:
+            async with asyncio.timeout(3 * settings.request_timeout):
+                yield client
+        except (ApiError, TransportError, TimeoutError) as error:
+            raise store_error(error, where=where) from error
+        finally:
+            await client.close()
+
+    async def _settings(self) -> ConnectionSettings:
+        """Read the Airflow connection."""
         try:
             connection = await get_async_connection(self.elasticsearch_conn_id)
         except AirflowException as error:
             raise ElasticsearchConnectionInvalid(
-                f"There is no connection {self.elasticsearch_conn_id!r}: {error}"
+                f"There is no connection {self.elasticsearch_conn_id!r}: {error}."
             ) from error
-        extra = await get_async_extra_dejson(connection)
         settings = connection_settings(
             conn_id=self.elasticsearch_conn_id,
             host=connection.host,
@@ -108,7 +132,7 @@ class LagElasticsearchHook(BaseHook):
             scheme=connection.schema,
             login=connection.login,
             password=connection.password,
-            extra=extra,
+            extra=await get_async_extra_dejson(connection),
         )
         if settings.unused_extras:
             self.log.warning(
@@ -117,22 +141,7 @@ class LagElasticsearchHook(BaseHook):
                 ", ".join(settings.unused_extras),
                 type(self).__name__,
             )
-        where = f"connection {self.elasticsearch_conn_id} ({', '.join(settings.hosts)})"
-        try:
-            # In a thread: with https it reads certificates.
-            client = await asyncio.to_thread(
-                AsyncElasticsearch,
-                **settings.client_arguments(),
-                transport_class=NegotiatingTransport,
-            )
-        except (ValueError, OSError) as error:
-            raise ElasticsearchConnectionInvalid(f"In {where}: {error}") from error
-        try:
-            yield client
-        except (ApiError, TransportError, TimeoutError) as error:
-            raise store_error(error, where=where) from error
-        finally:
-            await client.close()
+        return settings
 
     async def write(self, *documents: Document) -> tuple[StoreError | None, ...]:
         """Write documents; one that is there already, as good or better, counts as written.
@@ -143,35 +152,77 @@ class LagElasticsearchHook(BaseHook):
         :return: for each document ``None``, or why that one alone could not be written.
         :raises StoreError: none of them could be written.
         """
-        async with self.client() as client, asyncio.timeout(WRITE_TIMEOUT):
-            for index in sorted({document.index for document in documents}):
-                await self._ensure_index(client, index)
+        async with self.client() as client:
+            await self._ensure_index(client)
             if len(documents) > 1:
-                return await _write_many(client, documents)
+                return await self._write_many(client, documents)
             for document in documents:
-                await _write_one(client, document)
+                await self._write_one(client, document)
         return (None,) * len(documents)
 
-    async def _ensure_index(self, client: AsyncElasticsearch, index: str) -> None:
+    async def _write_many(
+        self, client: AsyncElasticsearch, documents: Sequence[Document]
+    ) -> tuple[StoreError | None, ...]:
+        """Write documents with as few requests as their size allows; return each one's fate."""
+        fates: list[StoreError | None] = []
+        for start in range(0, len(documents), _BULK_DOCUMENTS):
+            lines: list[Mapping[str, Any]] = []
+            for one in documents[start : start + _BULK_DOCUMENTS]:
+                action = {"_id": one.id, "version": one.version, "version_type": "external"}
+                lines += [{"index": action}, one.source]
+            answer = await client.bulk(index=self.index, operations=lines)
+            fates += [item_error(item["index"]) for item in answer["items"]]
+        return tuple(fates)
+
+    async def _write_one(self, client: AsyncElasticsearch, document: Document) -> None:
+        try:
+            await client.index(
+                index=self.index,
+                id=document.id,
+                document=document.source,
+                version=document.version,
+                version_type="external",
+            )
+        except ConflictError:
+            self.log.info(
+                "Document %s/%s stays as it is: it is this one, or a better one of its run.",
+                self.index,
+                document.id,
+            )
+
+    async def _ensure_index(self, client: AsyncElasticsearch) -> None:
         """Create the index, or add what it lacks; many tasks may do so at the same time."""
         wanted = await asyncio.to_thread(self._index_body)
         try:
             # Not `exists`: the answer to HEAD has no body to negotiate the version by.
-            found = await client.indices.get_mapping(index=index)
+            found = await client.indices.get_mapping(index=self.index)
         except NotFoundError:
             try:
-                await client.indices.create(index=index, **wanted)
+                await client.indices.create(index=self.index, **wanted)
             except BadRequestError as error:
                 if error.error != "resource_already_exists_exception":
                     raise
             else:
-                self.log.info("Created the index %s.", index)
+                self.log.info("Created the index %s.", self.index)
             return
         for name, one in found.items():
-            missing = missing_mapping(wanted["mappings"], one["mappings"])
-            if missing:
-                await client.indices.put_mapping(index=name, **missing)
-                self.log.info("Added missing fields to the index %s.", name)
+            if missing := missing_mapping(wanted["mappings"], one["mappings"]):
+                await self._complete(client, name, missing)
+
+    async def _complete(
+        self, client: AsyncElasticsearch, index: str, missing: dict[str, Any]
+    ) -> None:
+        try:
+            await client.indices.put_mapping(index=index, **missing)
+            self.log.info("Added missing fields to the index %s.", index)
+        except AuthorizationException as error:
+            # The snapshot is worth more than the types of its fields.
+            self.log.warning(
+                "The index %s lacks fields of the mapping, and the user may not add them (right "
+                "`manage`). Elasticsearch guesses their types now: %s",
+                index,
+                error.error,
+            )
 
     def _index_body(self) -> dict[str, Any]:
         """Return settings and mappings of a new index."""
@@ -187,33 +238,6 @@ class LagElasticsearchHook(BaseHook):
             return False, str(error)
 
     async def _health(self) -> str:
-        async with self.client() as client, asyncio.timeout(WRITE_TIMEOUT):
+        async with self.client() as client:
             health = await client.cluster.health()
         return f"Cluster {health['cluster_name']} is {health['status']}."
-
-
-async def _write_one(client: AsyncElasticsearch, document: Document) -> None:
-    # A conflict: a document of this id, with this version or a higher one, is there already.
-    with suppress(ConflictError):
-        await client.index(
-            index=document.index,
-            id=document.id,
-            document=document.source,
-            version=document.version,
-            version_type="external",
-        )
-
-
-async def _write_many(
-    client: AsyncElasticsearch, documents: Sequence[Document]
-) -> tuple[StoreError | None, ...]:
-    """Write documents with as few requests as their size allows; return each one's fate."""
-    fates: list[StoreError | None] = []
-    for start in range(0, len(documents), _BULK_DOCUMENTS):
-        lines: list[Mapping[str, Any]] = []
-        for one in documents[start : start + _BULK_DOCUMENTS]:
-            action = {"_index": one.index, "_id": one.id, "version": one.version}
-            lines += [{"index": {**action, "version_type": "external"}}, one.source]
-        answer = await client.bulk(operations=lines)
-        fates += [item_error(item["index"]) for item in answer["items"]]
-    return tuple(fates)

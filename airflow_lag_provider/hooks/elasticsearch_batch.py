@@ -28,26 +28,30 @@ class _Batches:
     task: asyncio.Task[None] | None = None
 
 
-_loops: dict[asyncio.AbstractEventLoop, dict[tuple[str, ...], _Batches]] = {}
+_loops: dict[asyncio.AbstractEventLoop, dict[tuple[str, str], _Batches]] = {}
 
 
-async def write(*documents: Document, elasticsearch_conn_id: str) -> Fates:
+async def write(*documents: Document, elasticsearch_conn_id: str, index: str) -> Fates:
     """Write documents, together with those that other callers write at the same time.
 
     :return: for each document ``None``, or why that one alone could not be written.
     :raises StoreError: none of them could be written; each caller gets an error of its own.
     """
     # By index too: what is wrong with one index must not fail the documents of another.
-    key = (elasticsearch_conn_id, *sorted({document.index for document in documents}))
-    batches = _of_loop().setdefault(key, _Batches())
+    batches = _of_loop().setdefault((elasticsearch_conn_id, index), _Batches())
     future: asyncio.Future[Fates] = asyncio.get_running_loop().create_future()
     batches.waiting.append((documents, future))
     if batches.task is None or batches.task.done():
-        batches.task = asyncio.create_task(_write_all(batches, elasticsearch_conn_id))
+        batches.task = asyncio.create_task(
+            _write_all(
+                batches,
+                LagElasticsearchHook(elasticsearch_conn_id=elasticsearch_conn_id, index=index),
+            )
+        )
     return await future
 
 
-async def _write_all(batches: _Batches, elasticsearch_conn_id: str) -> None:
+async def _write_all(batches: _Batches, hook: LagElasticsearchHook) -> None:
     await asyncio.sleep(GATHER_SECONDS)
     while batches.waiting:
         batch = [batches.waiting.pop(0)]
@@ -55,14 +59,13 @@ async def _write_all(batches: _Batches, elasticsearch_conn_id: str) -> None:
         while batches.waiting and count + len(batches.waiting[0][0]) <= MOST_DOCUMENTS:
             batch.append(batches.waiting.pop(0))
             count += len(batch[-1][0])
-        await _write_batch(batch, elasticsearch_conn_id)
+        await _write_batch(batch, hook)
 
 
 async def _write_batch(
-    batch: list[tuple[tuple[Document, ...], asyncio.Future[Fates]]], elasticsearch_conn_id: str
+    batch: list[tuple[tuple[Document, ...], asyncio.Future[Fates]]], hook: LagElasticsearchHook
 ) -> None:
     """Write the documents of some callers and tell each what became of its own."""
-    hook = LagElasticsearchHook(elasticsearch_conn_id=elasticsearch_conn_id)
     try:
         fates = await hook.write(*(document for documents, _ in batch for document in documents))
     except BaseException as error:
@@ -81,7 +84,7 @@ async def _write_batch(
         start += len(documents)
 
 
-def _of_loop() -> dict[tuple[str, ...], _Batches]:
+def _of_loop() -> dict[tuple[str, str], _Batches]:
     """Return what waits in the running loop; what is left of loops that ended goes."""
     loop = asyncio.get_running_loop()
     if loop not in _loops:

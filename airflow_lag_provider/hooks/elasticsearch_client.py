@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,6 +13,7 @@ from elastic_transport import (
     AsyncTransport,
     ConnectionTimeout,
     HttpHeaders,
+    SerializationError,
     TransportApiResponse,
     TransportError,
 )
@@ -133,6 +135,7 @@ def connection_settings(
 
     :raises ElasticsearchConnectionInvalid: with all mistakes of the connection.
     """
+    extra = {name: _from_text(name, value) for name, value in extra.items()}
     mistakes = _extra_mistakes(extra)
     if login and extra.get("api_key"):
         mistakes.append("it has a login and an `api_key`: keep one of them")
@@ -158,6 +161,16 @@ def connection_settings(
         request_timeout=float(extra.get("request_timeout", DEFAULT_REQUEST_TIMEOUT)),
         unused_extras=tuple(sorted(set(extra) - set(_USED_EXTRAS))),
     )
+
+
+def _from_text(name: str, value: Any) -> Any:
+    """Return what a text means: in a connection written as a URI all values are texts."""
+    if isinstance(value, str) and name in ("verify_certs", "request_timeout", "hosts"):
+        try:
+            return json.loads(value.lower())
+        except ValueError:
+            return value
+    return value
 
 
 def _extra_mistakes(extra: Mapping[str, Any]) -> list[str]:
@@ -204,6 +217,10 @@ def store_error(error: Exception, *, where: str) -> StoreError:
     """
     if isinstance(error, ConnectionTimeout | TimeoutError):
         return ElasticsearchTimedOut(f"No answer in time from Elasticsearch, {where}.")
+    if isinstance(error, SerializationError):
+        return ElasticsearchUnreachable(
+            f"What answered at {where} is not Elasticsearch, perhaps a proxy."
+        )
     if isinstance(error, TransportError):
         return ElasticsearchUnreachable(
             f"No connection to Elasticsearch, {where}: {_shortened(error.message)}."

@@ -58,8 +58,7 @@ def _missing_fields(
 
 
 def _has_no_exact_form(field: Mapping[str, Any]) -> bool:
-    forms = [field, *field.get("fields", {}).values()]
-    return field.get("type") == "text" and all(one.get("type") != "keyword" for one in forms)
+    return field.get("type") == "text" and "keyword" not in field.get("fields", {})
 
 
 def _pointing_at_exact(field: Mapping[str, Any], texts: frozenset[str]) -> dict[str, Any]:

@@ -184,6 +184,19 @@ class TestSsh:
         fails(bench, kind="OutputCutOff", retried=True, tool=slow, ssh_conn_id=connection)
         cut.join()
 
+    def test_a_shell_that_does_not_run_the_command(self, bench: Bench) -> None:
+        """An account that may not run commands is told from a connection that dropped."""
+        keys = bench.lab.openssh.keys.authorized_keys
+        before = keys.read_text()
+        keys.write_text(f'command="echo This account is closed; exit 1" {before.splitlines()[0]}\n')
+        try:
+            fails(
+                bench, "This account is closed", "POSIX shell",
+                kind="CommandNotRun", retried=False, ssh_conn_id="openssh",
+            )  # fmt: skip
+        finally:
+            keys.write_text(before)
+
     def test_a_connection_that_airflow_does_not_have(self, bench: Bench) -> None:
         """A missing connection is named."""
         fails(
@@ -220,10 +233,15 @@ class TestTool:
         """Options that this Java doesn't know are a matter of jvm_opts."""
         fails(bench, "`jvm_opts`", kind="JavaFailed", retried=False, jvm_opts="-XX:+NoSuchFlag")
 
-    def test_a_tool_that_does_not_end(self, bench: Bench, tmp_path: Path) -> None:
+    @pytest.mark.parametrize(
+        ("trap", "kind"), [("", "DescribeTimedOut"), ("trap '' TERM;", "DescribeKilled")]
+    )
+    def test_a_tool_that_does_not_end(
+        self, bench: Bench, tmp_path: Path, trap: str, kind: str
+    ) -> None:
         """The host ends a tool that takes too long, also one that ignores SIGTERM."""
-        tool = script(tmp_path / "hangs.sh", "while :; do sleep 1; done")
-        fails(bench, kind="DescribeTimedOut", retried=True, tool=tool, timeout=4)
+        tool = script(tmp_path / "hangs.sh", f"{trap} while :; do sleep 1; done")
+        fails(bench, "time limit", kind=kind, retried=True, tool=tool, timeout=4)
         running = [member for member in reaper.members(bench.lab.workspace.lab_id)]
         commands = [Path(f"/proc/{pid}/cmdline") for pid in running]
         assert not any(b"hangs.sh" in path.read_bytes() for path in commands if path.exists())

@@ -42,6 +42,14 @@ def of_both(*arguments: Any, **keywords: Any) -> None:
     """A callback that both versions can call."""
 
 
+def of_more(context: Any, severity: str) -> None:
+    """A callback that needs what nobody gives."""
+
+
+def without_context(mirror: str) -> None:
+    """A callback that Airflow 3.1 could not call."""
+
+
 not_a_function = 3
 
 
@@ -51,7 +59,7 @@ def test_misses_that_come_together_make_one_short_line(caplog: pytest.LogCapture
     with caplog.at_level(logging.WARNING):
         alerts.log_sla_miss(Dag(), "ignored", "", slas, [])
     assert len(caplog.messages) == 1
-    assert "orders at 2026-11-23T04:39:00+00:00" in caplog.text
+    assert "orders (reported for 2026-11-23 04:39)" in caplog.text
     assert "and 995 earlier" in caplog.text
     assert len(caplog.messages[0]) < 500
 
@@ -126,7 +134,9 @@ def test_asynchronous_callbacks_are_known_as_such() -> None:
         (alerts.airflow2_callback, f"{__name__}.missing", "can't be imported"),
         (alerts.airflow2_callback, f"{__name__}.not_a_function", "not a function"),
         (alerts.airflow2_callback, f"{__name__}.of_keywords", "must take Airflow's"),
-        (lambda path: alerts.airflow3_keywords(path, {}), f"{__name__}.of_five", "also needs"),
+        (lambda path: alerts.airflow3_keywords(path, {}), f"{__name__}.of_five", "context"),
+        (lambda path: alerts.airflow3_keywords(path, {}), f"{__name__}.without_context", "context"),
+        (lambda path: alerts.airflow3_keywords(path, {}), f"{__name__}.of_more", "also needs"),
     ],
 )
 def test_a_callback_that_could_not_be_called_is_refused_early(

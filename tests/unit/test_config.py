@@ -97,7 +97,9 @@ def test_defaults(load_mirror):
     (topic,) = mirror.topics
     assert configuration.elasticsearch.conn_id == "elasticsearch_default"
     assert configuration.elasticsearch.index == "consumer_lag"
+    assert topic.retries == 1
     assert mirror.model_dump(exclude={"topics"}) == topic.model_dump(exclude={"name"}) | {
+        "retries": None,
         "name": "m",
         "bootstrap_servers": ("a:9092",),
         "group": "g",
@@ -638,3 +640,13 @@ def test_any_structure_loads_or_is_refused(tmp_path_factory, mirror, top):
     whole = top | {"mirrors": {"m": mirror, "n": {"group": "g", "topics": {"t": mirror}}}}
     for content in (whole, top):
         load_or_refuse(tmp_path_factory, yaml.safe_dump(content).encode())
+
+
+@pytest.mark.parametrize("key", ["group", "tool", "command_config", "jvm_opts", "pool"])
+@pytest.mark.parametrize("mark", ["{{7*7}}", "{%x", "{#x"])
+def test_what_airflow_would_render_is_refused(load_mirror, key, mark):
+    """A value with a mark of a template would become another one before it is used."""
+    start = {"group": "g", "jvm_opts": "-Da=", "pool": "p"}.get(key, "/a/")
+    line = only(load_mirror(mirror={key: start + mark}))
+    assert f"mirrors.m.{key}: " in line
+    assert "as a template" in line

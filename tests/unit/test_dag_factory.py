@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
 
-from airflow_lag_provider import alerts, dag_factory, yaml_lines
+from airflow_lag_provider import alerts, dag_factory, deadline, yaml_lines
 from airflow_lag_provider.dag_factory import build_dags, check_mirrors, dag_id, mirrors_file
 from airflow_lag_provider.doors import watch_of
 from airflow_lag_provider.errors import ConfigurationError
@@ -148,6 +148,24 @@ def test_a_callback_that_is_not_there_is_a_mistake_of_its_mirror(tmp_path: Path)
     )
     assert build_dags(path) == {}
     with pytest.raises(ConfigurationError, match=r"mirrors.yaml:7: .*sla_miss_callback"):
+        check_mirrors(path)
+
+
+def test_a_mirror_that_airflow_refuses_stops_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever goes wrong with the DAGs of one mirror, the others are built and the check tells."""
+
+    def refuse(topics: Any, *, mirror: str, callback: str | None) -> dict[str, Any]:
+        if mirror == "odd":
+            raise RuntimeError("Airflow says no")
+        return {}
+
+    monkeypatch.setattr(deadline, "dag_arguments", refuse)
+    topics = "  topics: {orders: }\n"
+    path = mirrors(tmp_path, OASIS.replace("oasis:", "odd:", 1) + topics + OASIS + topics)
+    assert list(build_dags(path)) == ["consumer_lag.oasis.orders"]
+    with pytest.raises(ConfigurationError, match=r"mirrors\.odd: RuntimeError: Airflow says no"):
         check_mirrors(path)
 
 

@@ -68,8 +68,12 @@ class Store:
         self.documents: list[Document] = []
         self.error: Exception | None = None
         self.refused: dict[str, StoreError] = {}
+        self.index = ""
 
-    async def write(self, *documents: Document) -> tuple[StoreError | None, ...]:
+    async def write(
+        self, hook: LagElasticsearchHook, *documents: Document
+    ) -> tuple[StoreError | None, ...]:
+        self.index = hook.index
         if self.error:
             raise self.error
         self.documents += documents
@@ -79,7 +83,11 @@ class Store:
 @pytest.fixture
 def store(monkeypatch: pytest.MonkeyPatch) -> Store:
     store = Store()
-    monkeypatch.setattr(LagElasticsearchHook, "write", staticmethod(store.write))
+
+    async def write(hook: LagElasticsearchHook, *documents: Document) -> Any:
+        return await store.write(hook, *documents)
+
+    monkeypatch.setattr(LagElasticsearchHook, "write", write)
     return store
 
 
@@ -107,7 +115,7 @@ def test_a_snapshot_becomes_the_document_of_its_run(
     (stored,) = observe()
     (document,) = store.documents
     assert document.id == stored.document_id == RUN.document_id(mirror="oasis", topic="orders")
-    assert document.index == stored.index == "lag-2026"
+    assert store.index == stored.index == "lag-2026"
     assert document.version == SUCCESS_VERSION
     source = document.source
     assert source["p0"] == 10
@@ -194,12 +202,15 @@ def test_a_document_that_can_not_be_written_fails_the_run(
         observe()
 
 
+@pytest.mark.parametrize(
+    "second", [ElasticsearchUnreachable("No connection."), RuntimeError("No connection.")]
+)
 def test_the_reason_for_the_missing_snapshot_is_not_hidden_by_a_second_failure(
-    monkeypatch: pytest.MonkeyPatch, store: Store
+    monkeypatch: pytest.MonkeyPatch, store: Store, second: Exception
 ) -> None:
     """When the failure's document can't be written either, the first error is raised and noted."""
     prints(monkeypatch, error=GroupNotFound("No group."))
-    store.error = ElasticsearchUnreachable("No connection.")
+    store.error = second
     with pytest.raises(GroupNotFound) as raised:
         observe()
     assert any("No connection." in note for note in raised.value.__notes__)

@@ -32,13 +32,13 @@ from tests.integration.support import (
 pytestmark = pytest.mark.integration
 
 
-def document(number: int = 0, *, version: int = 1, index: str = "consumer_lag") -> Document:
+def document(number: int = 0, *, version: int = 1) -> Document:
     source = {
         "@timestamp": datetime.now(UTC).isoformat(),
         "topic": f"topic-{number}",
         "p0": version,
     }
-    return Document(index=index, id=str(number), version=version, source=source)
+    return Document(id=str(number), version=version, source=source)
 
 
 def write(*documents: Document) -> None:
@@ -137,6 +137,13 @@ def test_an_index_of_the_old_script_is_completed_and_used(bench: Bench, connect:
     assert properties["topic"]["type"] == "text"
     assert properties["group"] == {"type": "keyword"}
     assert WRITER.user not in str(properties)
+
+
+def test_a_user_who_may_not_complete_an_index_writes_all_the_same(bench: Bench) -> None:
+    """A snapshot is not lost because the mapping can't be completed."""
+    bench.elasticsearch.request("PUT", "/consumer_lag", {"mappings": {"properties": {}}})
+    bench.operator().execute(context("run"))
+    assert len(bench.documents()) == 1
 
 
 def test_documents_add_no_field_that_the_mapping_does_not_name(

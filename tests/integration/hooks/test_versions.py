@@ -135,11 +135,11 @@ def _report(url: str, index: str) -> Report:
     """Write to a server through the connection ``es`` and report what is in it."""
     from airflow_lag_provider.hooks.elasticsearch import Document, LagElasticsearchHook
 
-    hook = LagElasticsearchHook(elasticsearch_conn_id="es")
+    hook = LagElasticsearchHook(elasticsearch_conn_id="es", index=index)
     stored = []
     for number, lag in WRITES:
         source = {"@timestamp": "2026-01-01T00:00:00Z", "lag": {"total": lag}}
-        document = Document(index=index, id=ID, version=number, source=source)
+        document = Document(id=ID, version=number, source=source)
         asyncio.run(hook.write(document))
         found = _get(f"{url}/{index}/_doc/a%20run")
         stored.append((found["_version"], found["_source"]["lag"]["total"]))

@@ -35,12 +35,12 @@ def store(monkeypatch: pytest.MonkeyPatch) -> Store:
     return store
 
 
-def document(name: int, index: str = "lag") -> Document:
-    return Document(index=index, id=str(name), version=1, source={})
+def document(name: int) -> Document:
+    return Document(id=str(name), version=1, source={})
 
 
-async def wrote(*documents: Document) -> Any:
-    return await batch.write(*documents, elasticsearch_conn_id="es")
+async def wrote(*documents: Document, index: str = "lag") -> Any:
+    return await batch.write(*documents, elasticsearch_conn_id="es", index=index)
 
 
 def together(*calls: Any) -> list[Any]:
@@ -79,7 +79,7 @@ def test_what_fails_as_a_whole_fails_each_with_an_error_of_its_own(store: Store)
 
 def test_what_is_wrong_with_one_index_is_not_another_ones_matter(store: Store) -> None:
     """Documents of two indices are never in one request."""
-    together(wrote(document(0)), wrote(document(1, "other")))
+    together(wrote(document(0)), wrote(document(1), index="other"))
     assert store.requests == [["0"], ["1"]]
 
 

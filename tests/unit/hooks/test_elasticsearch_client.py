@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from elastic_transport import ConnectionError as ClientConnectionError
-from elastic_transport import ConnectionTimeout
+from elastic_transport import ConnectionTimeout, SerializationError
 from elasticsearch import AsyncElasticsearch
 from elasticsearch import __version__ as client_version
 
@@ -82,6 +82,15 @@ def test_secrets_do_not_show_in_the_settings() -> None:
     assert "hush" not in repr(settings_of({"api_key": "hush"}))
 
 
+def test_a_connection_written_as_a_uri_has_texts_for_all_values() -> None:
+    """Texts that mean true, false, a number or a list are taken as such."""
+    settings = settings_of(
+        {"verify_certs": "false", "request_timeout": "10", "hosts": '["https://a", "b:1"]'}
+    )
+    assert (settings.verify_certs, settings.request_timeout) == (False, 10.0)
+    assert settings.hosts == ("https://a:9200", "http://b:1")
+
+
 def test_an_extra_that_means_nothing_is_named() -> None:
     """A misspelt extra is not silently ignored."""
     assert settings_of({"ca_cert": "/x"}).unused_extras == ("ca_cert",)
@@ -147,6 +156,7 @@ def test_a_newer_client_learns_the_servers_version_once() -> None:
         (ConnectionTimeout("slow"), errors.ElasticsearchTimedOut),
         (TimeoutError(), errors.ElasticsearchTimedOut),
         (ClientConnectionError("refused"), errors.ElasticsearchUnreachable),
+        (SerializationError("<html>"), errors.ElasticsearchUnreachable),
     ],
 )
 def test_faults_on_the_way_have_their_own_errors(

@@ -51,6 +51,14 @@ def test_a_text_field_that_has_an_exact_form_is_left_alone() -> None:
     assert "topic" not in missing_mapping(WANTED, present)["properties"]
 
 
+def test_another_exact_form_does_not_stand_for_ours() -> None:
+    """Readers look for `.keyword`, so a text field with another exact form gets that one too."""
+    text = {"type": "text", "fields": {"raw": {"type": "keyword"}}}
+    present = {"properties": {**OLD_SCRIPT["properties"], "topic": text}}
+    fields = missing_mapping(WANTED, present)["properties"]["topic"]["fields"]
+    assert fields.keys() == {"raw", "keyword"}
+
+
 def test_templates_of_others_stay_behind_ours() -> None:
     """Adding our template for partitions doesn't remove anybody's."""
     theirs = {"strings": {"match_mapping_type": "string", "mapping": {"type": "keyword"}}}

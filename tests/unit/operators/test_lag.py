@@ -8,7 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException
+from airflow.providers.common.compat.sdk import DAG, AirflowException, AirflowFailException
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_3_PLUS
 
 from airflow_lag_provider import observe as pipeline
@@ -66,11 +66,25 @@ def test_every_template_field_is_an_argument_kept_as_it_was_given() -> None:
     assert all(hasattr(task, field) for field in task.template_fields)
 
 
-def test_values_are_quoted_after_they_are_rendered() -> None:
+def test_values_are_quoted_after_airflow_has_rendered_them() -> None:
     """A rendered value is one word of the command, whatever it holds."""
-    task = operator(group="{{ params.group }}")
-    task.group = "a b; rm -rf /"
-    assert "--group 'a b; rm -rf /' --timeout" in task.watch().command
+    start = datetime(2024, 1, 1, tzinfo=UTC)
+    task = operator(
+        dag=DAG("a", schedule=None, start_date=start),
+        topic=None,
+        topics=["{{ name }}", "clicks"],
+        group="{{ group }}",
+        bootstrap_servers="{{ servers }}",
+        index="lag-{{ name }}",
+    )
+    task.render_template_fields(
+        {"group": "a b; rm -rf /", "name": "orders", "servers": "b-1:9092,b-2:9092"}
+    )
+    watch = task.watch()
+    assert "--group 'a b; rm -rf /' --timeout" in watch.command
+    assert watch.bootstrap_servers == ("b-1:9092", "b-2:9092")
+    assert watch.topics == ("orders", "clicks")
+    assert watch.index == "lag-orders"
 
 
 def test_lists_may_come_as_a_text_with_commas() -> None:

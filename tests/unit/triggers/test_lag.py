@@ -123,7 +123,7 @@ def test_document_and_xcom_are_the_same_on_worker_and_triggerer(
     async def collect(**_: Any) -> Collected:
         return Collected(description, DUE + timedelta(seconds=3))
 
-    async def write(*documents: Document, elasticsearch_conn_id: str) -> Any:
+    async def write(*documents: Document, elasticsearch_conn_id: str, index: str) -> Any:
         written.extend(documents)
         return (None,) * len(documents)
 
@@ -139,7 +139,7 @@ def test_document_and_xcom_are_the_same_on_worker_and_triggerer(
 
 
 def vars_of(document: Document) -> dict[str, Any]:
-    return {"index": document.index, "id": document.id, "version": document.version}
+    return {"id": document.id, "version": document.version}
 
 
 def timeless(source: Any) -> dict[str, Any]:
