@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Hashable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -91,18 +91,18 @@ async def collect(
     command: str,
     group: str,
     timeout: float,
-    scheduled_at: datetime,
+    occasion: Hashable,
     attempt: int,
 ) -> Collected:
     """Describe a group on the host of an SSH connection, once for all who ask for the same.
 
-    Those who give the same connection, command, scheduled instant and attempt get one answer, or
-    each its own error of one failure. No two describes of a command run at the same time.
+    Those who give the same connection, command, occasion and attempt get one answer, or each its
+    own error of one failure. No two describes of a command run at the same time.
 
     :param command: see ``command.describe_command``.
     :param group: the group that the command describes.
     :param timeout: seconds for connecting and running together.
-    :param scheduled_at: the instant the caller's run was due.
+    :param occasion: see ``Run.occasion``.
     :param attempt: the caller's try number.
     :raises SSHError: no session, or one that ended before the output was whole.
     :raises DescribeError: the command did not end in time, or brought no description.
@@ -119,7 +119,7 @@ async def collect(
 
     try:
         collected = await room.work.result(
-            (ssh_conn_id, command, scheduled_at, attempt),
+            (ssh_conn_id, command, occasion, attempt),
             lane=(ssh_conn_id, command),
             patience=PATIENCE_SECONDS,
             work=work,

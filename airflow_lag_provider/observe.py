@@ -98,7 +98,7 @@ async def _take(watch: Watch, run: Run) -> list[TopicSnapshot | _Failed]:
             command=watch.command,
             group=watch.group,
             timeout=watch.timeout,
-            scheduled_at=run.scheduled_at,
+            occasion=run.occasion,
             attempt=run.try_number,
         )
     except LagError as error:

@@ -32,6 +32,15 @@ class Run:
     scheduled_at: datetime
     started_at: datetime
 
+    @property
+    def occasion(self) -> datetime | str:
+        """What tasks that may share one describe have in common.
+
+        The scheduled runs of a minute share it. Somebody who runs a DAG by hand wants to see what
+        is now, so that run shares with its own tasks alone.
+        """
+        return self.scheduled_at if self.run_type == "scheduled" else self.run_id
+
     def document_id(self, *, mirror: str, topic: str) -> str:
         """Return the ``_id`` of the topic's document: the tries of a run share it, runs don't."""
         started_at = self.started_at.astimezone(UTC).isoformat(timespec="microseconds")

@@ -55,7 +55,7 @@ async def describe(command: str = QUICK, *, timeout: float = 10.0) -> Collected:
         command=command,
         group="g",
         timeout=timeout,
-        scheduled_at=datetime.now(UTC),
+        occasion=datetime.now(UTC),
         attempt=next(_attempts),
     )
 

@@ -56,7 +56,7 @@ async def asked(command: str = "rows", **changes: Any) -> Collected:
         "command": command,
         "group": "g",
         "timeout": 25.0,
-        "scheduled_at": DUE,
+        "occasion": DUE,
         "attempt": 1,
     }
     return await collect(**{**arguments, **changes})
@@ -78,7 +78,7 @@ def test_all_topics_of_a_minute_share_one_describe(runs: list[str]) -> None:
     [
         {"ssh_conn_id": "other"},
         {"command": "rows "},
-        {"scheduled_at": DUE + timedelta(minutes=1)},
+        {"occasion": DUE + timedelta(minutes=1)},
         {"attempt": 2},
     ],
 )

@@ -58,3 +58,12 @@ def test_a_dated_index_is_that_of_the_scheduled_instant() -> None:
     )
     assert midnight.index_name("lag-%Y.%m.%d-%H") == "lag-2026.11.22-23"
     assert midnight.index_name("consumer_lag") == "consumer_lag"
+
+
+def test_only_scheduled_runs_of_a_minute_share_a_describe() -> None:
+    """A run by hand shows what is now, not what a scheduled run saw half a minute ago."""
+    other_dag = replace(RUN, dag_id="consumer_lag.oasis.clicks", task_id="clicks")
+    by_hand = replace(RUN, run_id="manual__13:35", run_type="manual")
+    assert other_dag.occasion == RUN.occasion
+    assert by_hand.occasion != RUN.occasion
+    assert by_hand.occasion == replace(by_hand, task_id="clicks").occasion
