@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -12,10 +11,7 @@ import pytest
 from airflow_lag_provider import collect as room
 from airflow_lag_provider.collect import Collected, DescribeOutput, collect
 from airflow_lag_provider.errors import BrokerTimedOut, DescribeTimedOut, SSHUnreachable
-from airflow_lag_provider.hooks.elasticsearch import Document, LagElasticsearchHook
-from airflow_lag_provider.observe import observe
 from airflow_lag_provider.run import Run
-from airflow_lag_provider.watch import Watch
 
 DUE = datetime(2026, 11, 22, 13, 35, tzinfo=UTC)
 RUN = Run(
@@ -122,55 +118,3 @@ def test_nothing_of_one_event_loop_reaches_another(runs: list[str]) -> None:
         asyncio.run(asked())
     assert len(runs) == 3
     assert len(room._rooms) == 1
-
-
-def test_three_hundred_topics_never_hold_the_event_loop_for_long(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """The loop's thread works for less than 0.1 s at a stretch when a describe ends for them all.
-
-    Its CPU time is measured, because on a busy machine a clock also counts the time of others.
-    """
-    count = 300
-    rows = "".join(f"g topic-{t} {p} 90 100 10 - - -\n" for t in range(count) for p in range(18))
-    names = frozenset(f"topic-{number}" for number in range(count))
-    stretches: list[float] = []
-
-    async def run(*_: Any, **__: Any) -> DescribeOutput:
-        await asyncio.sleep(0.2)
-        return DescribeOutput(ROWS.splitlines()[1] + "\n" + rows, "", 0, datetime.now(UTC))
-
-    async def write(*documents: Document) -> Any:
-        await asyncio.sleep(0.01)
-        return (None,) * len(documents)
-
-    async def watchdog() -> None:
-        while True:
-            before = time.thread_time()
-            await asyncio.sleep(0.005)
-            stretches.append(time.thread_time() - before)
-
-    async def one(topic: str) -> int:
-        watch = Watch(
-            mirror="m",
-            topics=(topic,),
-            group="g",
-            bootstrap_servers=("b-1:9092",),
-            ssh_conn_id="mm",
-            elasticsearch_conn_id="es",
-            index="lag",
-            timeout=25.0,
-            configured_topics=names,
-        )
-        return len((await observe(watch, RUN)).stored)
-
-    async def story() -> int:
-        dog = asyncio.create_task(watchdog())
-        stored = await asyncio.gather(*map(one, names))
-        dog.cancel()
-        return sum(stored)
-
-    monkeypatch.setattr(room, "_run", run)
-    monkeypatch.setattr(LagElasticsearchHook, "write", staticmethod(write))
-    assert asyncio.run(story()) == count
-    assert max(stretches) < 0.1
