@@ -36,8 +36,9 @@ from airflow_lag_provider.shared_work import SharedWork
 KEPT_SECONDS = 60.0
 # sshd lets 10 sessions share a connection (MaxSessions); and each command is a JVM.
 COMMANDS_AT_ONCE = 4
-# How long a describe waits for its turn, seconds, before its own time limit begins.
-PATIENCE_SECONDS = 30.0
+# How long a describe waits for its turn, seconds, before its own time limit begins: once for the
+# last describe of its group, once for a slot on its host.
+PATIENCE_SECONDS = 20.0
 # All who waited for a describe go on when it ends: so many of them in one turn of the event loop,
 # so that a thousand topics don't block it.
 CALLERS_AT_ONCE = 20
@@ -138,10 +139,12 @@ async def collect(
 
 async def _run(room: _Room, *, ssh_conn_id: str, command: str, timeout: float) -> DescribeOutput:
     """Run the command when its host has a slot for it, and return its output."""
+    started = asyncio.get_running_loop().time()
     hook = LagSSHHook(ssh_conn_id=ssh_conn_id)
     with _connection_errors(ssh_conn_id):
         async with asyncio.timeout(timeout):
             target = await hook.target()
+    timeout -= asyncio.get_running_loop().time() - started
     slots = room.slots[target.host, target.port]
     try:
         async with asyncio.timeout(PATIENCE_SECONDS):
@@ -185,7 +188,11 @@ async def _result(
                     # Bytes, because a client id need not be valid UTF-8.
                     process = await link.connection.create_process(command, encoding=None)
                     started = True
-                    return await process.wait(check=False)
+                    try:
+                        return await process.wait(check=False)
+                    finally:
+                        # Also when nobody waits any more: its slot goes to another command.
+                        process.close()
             except TimeoutError as error:
                 link.retire()
                 raise DescribeTimedOut(

@@ -76,7 +76,8 @@ class TopicSettings(_Keys):
     :param retries: tries after a failed first one; ``None`` on a level: chosen by the timing.
     :param retry_delay: pause between two tries.
     :param owner: owner of the task; ``None``: Airflow's default.
-    :param pool: Airflow pool of the task; ``None``: Airflow's default.
+    :param pool: Airflow pool of the task; ``None``: Airflow's default. The triggerer has no pools,
+        so it limits nothing where the task is deferrable.
     :param deferrable: wait in the triggerer instead of a worker.
     :param paused: whether a new DAG is paused at its creation; ``None``: Airflow's default.
     :param start_date: first instant (UTC) of the DAG.

@@ -42,12 +42,9 @@ async def write(*documents: Document, elasticsearch_conn_id: str, index: str) ->
     future: asyncio.Future[Fates] = asyncio.get_running_loop().create_future()
     batches.waiting.append((documents, future))
     if batches.task is None or batches.task.done():
-        batches.task = asyncio.create_task(
-            _write_all(
-                batches,
-                LagElasticsearchHook(elasticsearch_conn_id=elasticsearch_conn_id, index=index),
-            )
-        )
+        hook = LagElasticsearchHook(elasticsearch_conn_id=elasticsearch_conn_id, index=index)
+        batches.task = asyncio.create_task(_write_all(batches, hook))
+        batches.task.add_done_callback(lambda _: _forget(elasticsearch_conn_id, index, batches))
     return await future
 
 
@@ -59,29 +56,46 @@ async def _write_all(batches: _Batches, hook: LagElasticsearchHook) -> None:
         while batches.waiting and count + len(batches.waiting[0][0]) <= MOST_DOCUMENTS:
             batch.append(batches.waiting.pop(0))
             count += len(batch[-1][0])
-        await _write_batch(batch, hook)
+        if error := await _write_batch(batch, hook):
+            # What is away for one batch is away for the next, and their callers' time is limited.
+            _fail([future for _, future in batches.waiting], error)
+            batches.waiting.clear()
 
 
 async def _write_batch(
     batch: list[tuple[tuple[Document, ...], asyncio.Future[Fates]]], hook: LagElasticsearchHook
-) -> None:
-    """Write the documents of some callers and tell each what became of its own."""
+) -> StoreError | None:
+    """Write the documents of some callers and tell each what became of its own.
+
+    :return: the error when nobody could write anything now.
+    """
     try:
         fates = await hook.write(*(document for documents, _ in batch for document in documents))
     except BaseException as error:
-        for _, future in batch:
-            if not future.done():
-                # A caller may add notes to its error, so no two share one.
-                mine = type(error)(error.message) if isinstance(error, StoreError) else error
-                future.set_exception(mine)
+        _fail([future for _, future in batch], error)
         if not isinstance(error, Exception):
             raise
-        return
+        return error if isinstance(error, StoreError) and error.retriable else None
     start = 0
     for documents, future in batch:
         if not future.done():
             future.set_result(fates[start : start + len(documents)])
         start += len(documents)
+    return None
+
+
+def _fail(futures: list[asyncio.Future[Fates]], error: BaseException) -> None:
+    for future in futures:
+        if not future.done():
+            # A caller may add notes to its error, so no two share one.
+            mine = type(error)(error.message) if isinstance(error, StoreError) else error
+            future.set_exception(mine)
+
+
+def _forget(elasticsearch_conn_id: str, index: str, batches: _Batches) -> None:
+    """Remove what waits for nothing, so that a dated index is not kept for ever."""
+    if not batches.waiting:
+        _of_loop().pop((elasticsearch_conn_id, index), None)
 
 
 def _of_loop() -> dict[tuple[str, str], _Batches]:

@@ -92,7 +92,7 @@ class LagSSHHook(SSHHookAsync):
         if self.passphrase:
             arguments["passphrase"] = self.passphrase
         known_hosts = self.known_hosts
-        if known_hosts == "none":
+        if isinstance(known_hosts, str) and known_hosts.lower() == "none":
             arguments["known_hosts"] = None
         elif isinstance(known_hosts, bytes):
             arguments["known_hosts"] = known_hosts

@@ -34,7 +34,7 @@ class SSHLagOperator(BaseOperator):
     document to the index: the snapshot, or the reason why there is none. The result (XCom) is a
     summary: topic, command, ``lag.total``, ``lag.max``, document id and index.
 
-    A failure that a retry can't help ends the task without its retries.
+    On a worker a failure that a retry can't help ends the task without its retries.
 
     :param topic: the topic to watch. (templated)
     :param topics: several topics in one task, instead of ``topic``. (templated)
@@ -116,14 +116,17 @@ class SSHLagOperator(BaseOperator):
     def _fits_the_trigger(self) -> bool:
         """Return whether the triggerer can do this task from its start.
 
-        Airflow 2.11 renders no templates there; 3.1 and 3.2 don't tell a trigger of its run.
+        Airflow 2.11 renders no templates there, and 3.3 does so without the DAG's macros and with
+        nothing for a name that isn't known; 3.1 and 3.2 don't tell a trigger of its run.
         """
         values = [getattr(self, name) for name in self.template_fields]
         lists = [list(one) if isinstance(one, list | tuple) else [one] for one in values]
         texts = [text for one in lists for text in one if text is not None]
         if not all(isinstance(text, str) for text in texts):
             return False
-        return AIRFLOW_V_3_3_PLUS or not (AIRFLOW_V_3_0_PLUS or any(map(_TEMPLATE.search, texts)))
+        return not any(map(_TEMPLATE.search, texts)) and (
+            AIRFLOW_V_3_3_PLUS or not AIRFLOW_V_3_0_PLUS
+        )
 
     def _start_trigger_args(self) -> StartTriggerArgs:
         values = {name: getattr(self, name) for name in self.template_fields}
@@ -170,9 +173,12 @@ class SSHLagOperator(BaseOperator):
     def execute_complete(self, context: Context, event: Mapping[str, Any]) -> Any:
         """Go on, on a worker, with a task that the triggerer could not end.
 
-        :param event: with ``error``: what to fail with, so that Airflow's retries take over.
+        :param event: with ``error``: what to fail with, so that Airflow's retries take over; and
+            ``result``, the summary of what was stored.
         :raises AirflowException: the failure that the triggerer met.
         """
         if "error" in event:
+            if event.get("result") is not None:
+                context["ti"].xcom_push(key="return_value", value=event["result"])
             raise AirflowException(event["error"])
         return self.execute(context)

@@ -23,7 +23,7 @@ class LagTrigger(BaseTrigger):
     alone could end a task without its retries. Airflow 2.11 would not try again at all, so there
     a failure that a retry may help is handed to a worker, which fails with it.
 
-    The arguments are the operator's, as plain JSON values; Airflow 3.3 renders templates in them.
+    The arguments are the operator's, as plain JSON values without templates.
 
     :param timeout: seconds.
     """
@@ -85,11 +85,17 @@ class LagTrigger(BaseTrigger):
         """Yield the one event that ends the task, or sends it on to a worker."""
         dag_run = _dag_run(self.task_instance)
         if dag_run is None:
-            # An Airflow that tells its triggers nothing of the run: the operator does the work.
+            # Airflow tells nothing of the run of a task that its DAG no longer has in this form:
+            # the operator does the work.
             yield _sent_on({})
             return
-        # The first import of the clients takes a second, and the configuration is a file.
-        watch, run = await asyncio.to_thread(self._prepared, dag_run)
+        try:
+            # The first import of the clients takes a second, and the configuration is a file.
+            watch, run = await asyncio.to_thread(self._prepared, dag_run)
+        except Exception:
+            self.log.exception("The triggerer can't prepare this run; a worker gets it.")
+            yield _sent_on({})
+            return
         from airflow_lag_provider.observe import observe
 
         yield self._event(watch, await observe(watch, run))
@@ -113,7 +119,7 @@ class LagTrigger(BaseTrigger):
             return TaskSuccessEvent(xcoms=xcoms)
         self.log.error("%s", failure(seen.error))
         if seen.error.retriable and not AIRFLOW_V_3_0_PLUS:
-            return _sent_on({"error": failure(seen.error)})
+            return _sent_on({"error": failure(seen.error), "result": result})
         return TaskFailedEvent(xcoms=xcoms)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -11,7 +12,10 @@ import pytest
 from airflow_lag_provider import collect as room
 from airflow_lag_provider.collect import Collected, DescribeOutput, collect
 from airflow_lag_provider.errors import BrokerTimedOut, DescribeTimedOut, SSHUnreachable
+from airflow_lag_provider.hooks.elasticsearch import Document, LagElasticsearchHook
+from airflow_lag_provider.observe import observe
 from airflow_lag_provider.run import Run
+from airflow_lag_provider.watch import Watch
 
 DUE = datetime(2026, 11, 22, 13, 35, tzinfo=UTC)
 RUN = Run(
@@ -118,3 +122,37 @@ def test_nothing_of_one_event_loop_reaches_another(runs: list[str]) -> None:
         asyncio.run(asked())
     assert len(runs) == 3
     assert len(room._rooms) == 1
+
+
+def test_a_cleared_run_does_not_get_what_a_retry_saw_before_it(
+    runs: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A cleared run has the minute and the try of earlier retries, but not their output."""
+
+    async def write(*documents: Document) -> Any:
+        return (None,) * len(documents)
+
+    monkeypatch.setattr(LagElasticsearchHook, "write", staticmethod(write))
+    monkeypatch.setattr(Watch, "command", "rows")
+    watch = Watch(
+        mirror="m",
+        topics=("orders",),
+        group="g",
+        bootstrap_servers=("b-1:9092",),
+        ssh_conn_id="mm",
+        elasticsearch_conn_id="es",
+        index="lag",
+        timeout=25.0,
+    )
+
+    async def story() -> None:
+        retry = replace(RUN, try_number=2, started_at=DUE)
+        await observe(watch, retry)
+        await observe(watch, retry)
+        assert len(runs) == 1
+        cleared = replace(retry, started_at=datetime.now(UTC))
+        (stored,) = (await observe(watch, cleared)).stored
+        assert stored.snapshot.taken_at >= cleared.started_at
+
+    asyncio.run(story())
+    assert len(runs) == 2

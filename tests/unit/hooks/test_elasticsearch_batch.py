@@ -102,3 +102,24 @@ def test_each_event_loop_writes_its_own(store: Store) -> None:
         together(wrote(document(0)))
     assert len(store.requests) == 3
     assert len(batch._loops) == 1
+
+
+def test_a_cluster_that_is_away_costs_one_attempt_for_all_that_wait(store: Store) -> None:
+    """The other batches fail with the first one instead of waiting for their own time-outs."""
+    store.error = ElasticsearchUnreachable("No.")
+    results = together(*(wrote(document(number)) for number in range(250)))
+    assert len(store.requests) == 1
+    assert {type(one) for one in results} == {ElasticsearchUnreachable}
+    assert len({id(one) for one in results}) == 250
+
+
+def test_nothing_is_kept_of_an_index_that_nobody_writes_to_any_more(store: Store) -> None:
+    """A dated index leaves nothing behind in a triggerer that lives for months."""
+
+    async def story() -> int:
+        for number in range(20):
+            await wrote(document(number), index=f"lag-{number}")
+        await asyncio.sleep(0)
+        return len(batch._of_loop())
+
+    assert asyncio.run(story()) == 0

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from airflow.providers.common.compat.sdk import DAG, AirflowException, AirflowFailException
-from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_3_PLUS
+from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS, AIRFLOW_V_3_3_PLUS
 
 from airflow_lag_provider import observe as pipeline
 from airflow_lag_provider.doors import run_of, watch_of
@@ -194,10 +194,13 @@ def test_a_task_that_is_not_deferrable_stays_on_the_worker() -> None:
     assert operator(deferrable=False).start_trigger_args is None
 
 
-def test_templates_go_to_the_triggerer_only_where_it_renders_them() -> None:
-    """Airflow 3.3 renders templates in the triggerer; on 2.11 such a task needs a worker."""
+def test_a_task_with_templates_goes_to_a_worker() -> None:
+    """The triggerer renders none (2.11), or by other rules than the DAG's (3.3)."""
     task = operator(deferrable=True, bootstrap_servers=["{{ var.value.broker }}"])
-    assert task.start_from_trigger is AIRFLOW_V_3_3_PLUS
+    assert task.start_from_trigger is False
+    assert operator(deferrable=True).start_from_trigger is (
+        AIRFLOW_V_3_3_PLUS or not AIRFLOW_V_3_0_PLUS
+    )
 
 
 def test_what_the_triggerer_sends_on_ends_on_the_worker(monkeypatch: pytest.MonkeyPatch) -> None:
