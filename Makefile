@@ -39,9 +39,10 @@ lint: .venv/.ready
 types: .venv/.ready
 	$(BIN)/mypy
 
+# Two at a time, each with a laboratory of its own: most of it waits for minutes to pass.
 integration: .venv/.ready .venv-2.11/.ready
 	@lab/prepare.sh java mvn sshd
-	$(BIN)/pytest -q -m integration tests/integration
+	$(BIN)/pytest -q -m integration -n 2 --dist loadfile --durations 8 tests/integration
 
 # Writes the lock files anew from the .in files beside them.
 lock: $(UV)
