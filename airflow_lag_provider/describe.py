@@ -10,7 +10,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 from functools import cached_property
 
-from airflow_lag_provider import describe_errors, describe_lines
+from airflow_lag_provider import describe_failures, describe_lines
 from airflow_lag_provider.describe_layout import Layout, Row
 from airflow_lag_provider.describe_lines import clean, quoted
 from airflow_lag_provider.errors import DescribeError, OutputNotUnderstood, TopicNotInGroup
@@ -81,16 +81,16 @@ def parse(stdout: str, stderr: str, exit_code: int, *, group: str) -> GroupDescr
         if not text or reading.take(number, text):
             continue
         if describe_lines.is_report(text):
-            raise describe_errors.reported(lines[number - 1 :], stderr, group)
+            raise describe_failures.reported(lines[number - 1 :], stderr, group)
         reading.pass_by(number, text)
     for line in stderr.split("\n"):
         reading.take_state(line.strip())
     if exit_code != 0:
-        raise describe_errors.ended(exit_code, stdout, stderr, group, len(reading.rows))
+        raise describe_failures.ended(exit_code, stdout, stderr, group, len(reading.rows))
     if reading.problem is not None:
         raise reading.problem
     if reading.layout is None:
-        raise describe_errors.nothing_printed(reading.state, stderr, group)
+        raise describe_failures.nothing_printed(reading.state, stderr, group)
     rows = tuple(reading.rows[key][1] for key in sorted(reading.rows))
     return GroupDescription(group, reading.state, rows)
 

@@ -1,0 +1,60 @@
+"""Why a document could not be written; the tree is drawn in ``errors.py``."""
+
+from __future__ import annotations
+
+from airflow_lag_provider.errors_base import LagError
+
+
+class StoreError(LagError):
+    """A document could not be written to Elasticsearch."""
+
+
+class ElasticsearchConnectionInvalid(StoreError):
+    """The Airflow connection is missing, or one of its values can't be used."""
+
+    advice = "Correct the Elasticsearch connection in Airflow."
+
+
+class ElasticsearchUnreachable(StoreError):
+    """No connection to any of the hosts, or TLS failed on the way."""
+
+    retriable = True
+    advice = "Check hosts, port, scheme (http or https) and ca_certs of the connection."
+
+
+class ElasticsearchTimedOut(StoreError):
+    """Elasticsearch did not answer in time."""
+
+    retriable = True
+    advice = (
+        "Check the cluster's health; `request_timeout` (5 s) in the connection's extra is the "
+        "limit of one request, three times that of a whole write."
+    )
+
+
+class ElasticsearchAccessDenied(StoreError):
+    """The credentials are wrong, or the user lacks a right."""
+
+    advice = (
+        "Check login and password (or api_key) of the connection; its role needs create_index, "
+        "auto_configure, view_index_metadata, index and read on the index."
+    )
+
+
+class ElasticsearchOverloaded(StoreError):
+    """Elasticsearch refused the request for lack of resources (429, 502, 503, 504)."""
+
+    retriable = True
+    advice = "Check the cluster's health, its free disk space and its write queue."
+
+
+class IndexBlocked(StoreError):
+    """The index takes no writes (closed, read-only or blocked)."""
+
+    advice = "Look at the index's `index.blocks.*` settings and at the free disk space."
+
+
+class DocumentRefused(StoreError):
+    """Elasticsearch refused the document or the request itself."""
+
+    advice = "Compare the index's mapping with include/mapping.json."
