@@ -47,13 +47,14 @@ class Done:
 
 
 class Airflow:
-    """An installation of Airflow with an AIRFLOW_HOME of its own and a sqlite database.
+    """An installation of Airflow with an AIRFLOW_HOME of its own.
 
     :param workspace: the laboratory it belongs to
     :param bin: the ``bin`` folder of the virtual environment that Airflow is installed in
     :param dags_folder: the DAG files
     :param connections: connections by id, each a dict as ``AIRFLOW_CONN_*`` takes it as JSON
     :param environment: further variables; they win over those made here
+    :param database: SQLAlchemy URL of its database; a sqlite file of its own by default
     :param name: names its logs and its home
     :raises MissingToolError: there is no Airflow in `bin`
     """
@@ -66,6 +67,7 @@ class Airflow:
         dags_folder: Path,
         connections: Mapping[str, Mapping[str, object]] | None = None,
         environment: Mapping[str, str] | None = None,
+        database: str | None = None,
         name: str = "airflow",
     ) -> None:
         self.name = name
@@ -82,7 +84,7 @@ class Airflow:
         self._migrated = False
         self.environment: dict[str, str] = {
             **workspace.environment(),
-            **self._settings(dags_folder),
+            **self._settings(dags_folder, database),
             **{
                 f"AIRFLOW_CONN_{name.upper()}": json.dumps(fields)
                 for name, fields in (connections or {}).items()
@@ -250,14 +252,14 @@ class Airflow:
         except (URLError, OSError, ValueError):
             return None
 
-    def _settings(self, dags_folder: Path) -> dict[str, str]:
+    def _settings(self, dags_folder: Path, database: str | None) -> dict[str, str]:
         common = {
             "AIRFLOW_HOME": str(self.home),
             "PATH": f"{self.bin}{os.pathsep}{os.environ.get('PATH', '')}",
             "AIRFLOW__CORE__DAGS_FOLDER": str(dags_folder.absolute()),
             "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
             "AIRFLOW__CORE__FERNET_KEY": "",
-            "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{self.home}/airflow.db",
+            "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": database or f"sqlite:///{self.home}/airflow.db",
             "AIRFLOW__LOGGING__BASE_LOG_FOLDER": str(self.log_folder),
             "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
         }

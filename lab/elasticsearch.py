@@ -8,23 +8,19 @@ from __future__ import annotations
 import base64
 import json
 import os
-import pwd
 import shutil
-import subprocess
 import urllib.error
 import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lab.account import SYSTEM_USER, as_other_user, own
 from lab.cache import Progress, elasticsearch_home, require
-from lab.errors import LabError, PartError
+from lab.errors import PartError
 from lab.network import HOST, free_port, is_listening
 from lab.process import Part, Process
 from lab.workspace import Workspace
-
-SYSTEM_USER = "eslab"
-"""Whom it runs as where the laboratory runs as root, which Elasticsearch refuses."""
 
 _START_SECONDS = 120.0
 
@@ -77,7 +73,7 @@ class Elasticsearch(Part):
             "HOME": str(self._directory),
         }
         self._configure(roles, settings)
-        self._as_user = _other_user()
+        self._as_user = as_other_user()
         self._process = Process(
             workspace=workspace,
             name=name,
@@ -189,12 +185,10 @@ class Elasticsearch(Part):
         file.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
 
     def _own_directory(self) -> None:
+        # home/ stays root's: the server needs to read it only.
+        own(*(self._directory / part for part in ("config", "data", "logs", "tmp")))
         if os.getuid() == 0:
-            owner = f"{SYSTEM_USER}:"
-            # home/ stays root's: the server needs to read it only.
-            parts = [self._directory / part for part in ("config", "data", "logs", "tmp")]
-            subprocess.run(["chown", "-R", owner, *parts], check=True)
-            subprocess.run(["chown", owner, self._directory], check=True)
+            shutil.chown(self._directory, SYSTEM_USER, SYSTEM_USER)
 
     def _add_user(self, credentials: Credentials) -> None:
         process = Process(
@@ -210,29 +204,6 @@ class Elasticsearch(Part):
             cwd=self._directory,
         )
         process.run(timeout=60)
-
-
-def _other_user() -> list[str]:
-    """Return the words before a command that make it run as somebody who isn't root."""
-    if os.getuid() != 0:
-        return []
-    try:
-        account = pwd.getpwnam(SYSTEM_USER)
-    except KeyError:
-        account = _create_user()
-    # Not runuser: a JVM below it that was stopped stays dead when it is told to go on.
-    setpriv = require("setpriv", package="util-linux")
-    ids = [f"--reuid={account.pw_uid}", f"--regid={account.pw_gid}"]
-    return [setpriv, *ids, "--clear-groups", "--no-new-privs"]
-
-
-def _create_user() -> pwd.struct_passwd:
-    command = ["useradd", "--system", "--user-group", "--shell", "/usr/sbin/nologin", SYSTEM_USER]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    try:
-        return pwd.getpwnam(SYSTEM_USER)
-    except KeyError:
-        raise LabError(f"user {SYSTEM_USER} can't be made: {done.stderr.strip()}") from None
 
 
 def _java_home() -> str:

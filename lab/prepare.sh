@@ -1,6 +1,6 @@
 #!/bin/sh
 # Sees to it that programs are there: installs them (Debian as root), or says what to type.
-# Usage: lab/prepare.sh [python] [java] [mvn] [sshd]
+# Usage: lab/prepare.sh [python] [java] [mvn] [sshd] [postgres]
 set -eu
 PATH="$PATH:/usr/sbin"
 
@@ -21,6 +21,11 @@ java_17() {
     [ "${major:-0}" -ge 17 ]
 }
 
+# Debian keeps the server's programs off the PATH.
+postgres() {
+    ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || command -v initdb >/dev/null
+}
+
 if [ "${1:-}" = "--python" ]; then
     python
     exit
@@ -32,6 +37,7 @@ for program in "$@"; do
     python) python >/dev/null || missing="$missing python3.11 python3.11-venv" ;;
     java) java_17 || missing="$missing openjdk-17-jre-headless" ;;
     mvn) command -v mvn >/dev/null || missing="$missing maven" ;;
+    postgres) postgres || missing="$missing postgresql" ;;
     sshd) command -v sshd >/dev/null || missing="$missing openssh-server" ;;
     *) echo "lab/prepare.sh: no package is known for $program" >&2; exit 2 ;;
     esac
@@ -44,7 +50,7 @@ if command -v apt-get >/dev/null && [ "$(id -u)" = 0 ]; then
     # shellcheck disable=SC2086
     DEBIAN_FRONTEND=noninteractive apt-get -qq -y install --no-install-recommends $missing && exit 0
 fi
-echo "Python 3.11 with venv, Java 17 or newer, Maven and (for the tests) OpenSSH's server are" >&2
-echo "needed. On Debian 12 type this; elsewhere install what corresponds to it:" >&2
+echo "Python 3.11 with venv, Java 17 or newer, Maven and (for the tests) OpenSSH's server and" >&2
+echo "PostgreSQL are needed. On Debian 12 type this; elsewhere install what corresponds to it:" >&2
 echo "    sudo apt-get install$missing" >&2
 exit 1
