@@ -19,8 +19,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from benchmarks import processes, report, wide_group
-from benchmarks.watching import Arrivals, quantiles, run_ends
+from benchmarks import floor, processes, report, wide_group
+from benchmarks.watching import Arrivals, quantiles, run_delays, wait_for_runs
 from lab.airflow import Airflow
 from lab.laboratory import Laboratory
 from lab.postgresql import PostgreSQL
@@ -39,7 +39,7 @@ class Case:
 
     :param version: ``3.3`` or ``2.11``.
     :param layout: of mirrors.yaml.
-    :param path: ``trigger`` or ``worker``.
+    :param path: ``trigger``, ``worker``, or ``floor``: DAGs that do nothing in the triggerer.
     """
 
     version: str
@@ -65,6 +65,8 @@ def settings(case: Case) -> dict[str, str]:
         f"{section}__MIN_FILE_PROCESS_INTERVAL": "300",
         f"TRIGGERER__{trigger_capacity}": runs,
         "TRIGGERER__MAX_TRIGGER_TO_SELECT_PER_LOOP": runs,
+        # Each fetch of callbacks makes the DAG processor parse the file again.
+        f"{section}__MAX_CALLBACKS_PER_LOOP": runs,
         "CORE__PARALLELISM": "16",
         "CORE__EXECUTOR": "LocalExecutor",
         "CORE__MAX_ACTIVE_TASKS_PER_DAG": runs,
@@ -81,13 +83,17 @@ class Stage:
         self.lab = lab
         self.database = PostgreSQL(workspace=lab.workspace, name=f"postgresql-{case.index}")
         self.host = AsyncsshServer(workspace=lab.workspace, name=f"sshd-{case.index}")
-        dags = wide_group.write_project(
-            folder,
-            lab,
-            topics=case.topics,
-            layout=case.layout,
-            deferrable=case.path == "trigger",
-            index=case.index,
+        dags = (
+            floor.write_project(folder, count=case.topics)
+            if case.path == "floor"
+            else wide_group.write_project(
+                folder,
+                lab,
+                topics=case.topics,
+                layout=case.layout,
+                deferrable=case.path == "trigger",
+                index=case.index,
+            )
         )
         self.database.start()
         self.host.start()
@@ -97,7 +103,7 @@ class Stage:
             dags_folder=dags,
             name=f"airflow-{case.index}",
             connections=wide_group.connections(lab, self.host),
-            environment=settings(case) | extra,
+            environment=settings(case) | {"PYTHONPATH": str(REPOSITORY)} | extra,
             database=self.database.url(),
         )
 
@@ -142,7 +148,11 @@ def measure(case: Case, lab: Laboratory, *, minutes: int, warm_up: int, extra: d
 def _watched(stage: Stage, *, minutes: int, warm_up: int, profile: Path | None) -> dict[str, Any]:
     case = stage.case
     arrivals = Arrivals(stage.lab.elasticsearch, case.index)
-    arrivals.wait_for(case.topics, seconds=600)
+    url, old = stage.database.url(), case.version == "2.11"
+    if case.path == "floor":
+        wait_for_runs(url, case.topics, old=old)
+    else:
+        arrivals.wait_for(case.topics, seconds=600)
     begin = _next_minute() + warm_up * MINUTE
     _sleep_until(begin - timedelta(seconds=1), arrivals)
     heads = stage.heads()
@@ -158,23 +168,24 @@ def _watched(stage: Stage, *, minutes: int, warm_up: int, profile: Path | None) 
             memory[name] = max(memory[name], int(processes.memory_mb(heads[name])))
     after = {name: processes.cpu_seconds(pids) for name, pids in heads.items()}
     described = len(stage.host.commands()) - commands
-    _sleep_until(end + timedelta(seconds=_DRAIN_SECONDS), arrivals)
+    instants = [begin + n * MINUTE for n in range(minutes)]
+    _drain(stage, arrivals, instants)
     for one in profilers:
         one.wait()
-    instants = [begin + n * MINUTE for n in range(minutes)]
     seen = arrivals.of(instants)
     spent = {name: after[name] - before[name] for name in heads}
     documents = case.topics * minutes
     ours = sum(spent[n] for n in spent if n not in {"elasticsearch", "remote"})
-    closed = run_ends(stage.database.url(), instants, old=case.version == "2.11")
     return {
         "Airflow": case.version,
         "layout": case.layout,
         "path": case.path,
         "topics": case.topics,
-        "documents": f"{len(seen)} of {documents}",
+        "documents": f"{len(seen)} of {documents}" if case.path != "floor" else None,
+        "run made p50/p95/p99/max s": quantiles(run_delays(url, "queued_at", instants, old=old)),
+        "work begun p50/p95/p99/max s": quantiles(arrivals.beginnings(instants) if seen else ()),
         "searchable p50/p95/p99/max s": quantiles(seen),
-        "run closed p50/p95/p99/max s": quantiles(closed),
+        "run closed p50/p95/p99/max s": quantiles(run_delays(url, "end_date", instants, old=old)),
         "CPU-s per topic-minute": round(ours / documents, 4),
         **{f"{name} %": round(100 * spent[name] / minutes / 60) for name in spent},
         "triggerer MB": memory["triggerer"],
@@ -182,6 +193,20 @@ def _watched(stage: Stage, *, minutes: int, warm_up: int, profile: Path | None) 
         "describes per minute": round(described / minutes, 2),
         "async thread blocked": _blocked(stage),
     }
+
+
+def _drain(stage: Stage, arrivals: Arrivals, instants: Sequence[datetime]) -> None:
+    """Wait until what was due is there and closed, or is given up."""
+    limit = instants[-1] + timedelta(seconds=60 + _DRAIN_SECONDS)
+    due = stage.case.topics * len(instants)
+    old = stage.case.version == "2.11"
+    runs = due if stage.case.layout == "topic" else len(instants)
+    while datetime.now(UTC) < limit:
+        _sleep_until(datetime.now(UTC) + timedelta(seconds=3), arrivals)
+        closed = run_delays(stage.database.url(), "end_date", instants, old=old)
+        documents = due if stage.case.path != "floor" else 0
+        if len(arrivals.of(instants)) >= documents and len(closed) >= runs:
+            return
 
 
 def _blocked(stage: Stage) -> int:
@@ -223,7 +248,7 @@ def main(words: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--airflow", default="3.3", help="3.3, 2.11 or both with a comma")
     parser.add_argument("--layout", default="topic", help="topic, mirror, group, with commas")
-    parser.add_argument("--path", default="trigger", help="trigger, worker, with commas")
+    parser.add_argument("--path", default="trigger", help="trigger, worker, floor, with commas")
     parser.add_argument("--topics", default="20,100,300,600,1000", help="numbers with commas")
     parser.add_argument("--partitions", type=int, default=3, help="of each topic")
     parser.add_argument("--minutes", type=int, default=5)
@@ -231,6 +256,7 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("--short", action="store_true", help="shows that it runs, in 4 minutes")
     parser.add_argument("--profile", type=Path, help="folder for py-spy's stacks")
     parser.add_argument("--set", action="append", default=[], help="NAME=VALUE for Airflow")
+    parser.add_argument("--logs", type=Path, help="folder that keeps all logs")
     parser.add_argument("--name", default="airflow_side", help="of the JSON file")
     chosen = parser.parse_args(words)
     if chosen.short:
@@ -238,7 +264,7 @@ def main(words: Sequence[str] | None = None) -> None:
     sizes = [int(size) for size in chosen.topics.split(",")]
     rows = []
     with Laboratory(
-        progress=print, mirrormaker=False, producer=False, sshd=False, topics=()
+        logs=chosen.logs, progress=print, mirrormaker=False, producer=False, sshd=False, topics=()
     ) as lab:
         made = max(sizes)
         wide_group.make_group(lab, topics=made, partitions=chosen.partitions)

@@ -7,7 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import create_engine, text
 
@@ -58,26 +58,47 @@ class Arrivals:
             if time.monotonic() > deadline:
                 raise TimeoutError(f"no minute with {count} documents: {self._counts}")
 
+    def beginnings(self, instants: Sequence[datetime]) -> list[float]:
+        """Return how long after its scheduled instant the work for each document began."""
+        due = [instant.isoformat() for instant in instants]
+        body = {
+            "size": 10_000,
+            "query": {"terms": {"airflow.scheduled_at": due}},
+            "_source": ["event.delay"],
+        }
+        hits = self._elasticsearch.request("POST", self._path, body)["hits"]["hits"]
+        return [hit["_source"]["event"]["delay"] / 1e9 for hit in hits]
+
     def of(self, instants: Sequence[datetime]) -> list[float]:
         """Return the delay of each document of these instants, in seconds."""
         return [delay for due in instants for delay in self._delays.get(due, ())]
 
 
-def run_ends(url: str, instants: Sequence[datetime], *, old: bool) -> list[float]:
-    """Return how long after its scheduled instant each DAG run of these instants was closed.
+def run_delays(url: str, column: str, instants: Sequence[datetime], *, old: bool) -> list[float]:
+    """Return how long after its scheduled instant each DAG run of these instants got somewhere.
 
+    :param column: ``queued_at`` (the run was made), ``start_date`` or ``end_date`` (closed).
     :param old: whether the database is Airflow 2.11's.
     """
     due = "data_interval_end" if old else "run_after"
     query = text(
-        f"SELECT extract(epoch FROM end_date - {due}) FROM dag_run "  # noqa: S608 - our own word
-        f"WHERE {due} >= :first AND {due} <= :last AND end_date IS NOT NULL "
+        f"SELECT extract(epoch FROM {column} - {due}) FROM dag_run "  # noqa: S608 - our own words
+        f"WHERE {due} >= :first AND {due} <= :last AND {column} IS NOT NULL "
         "AND run_type = 'scheduled'"
     )
     engine = create_engine(url)
     with engine.connect() as connection:
         found = connection.execute(query, {"first": instants[0], "last": instants[-1]})
         return [float(row[0]) for row in found]
+
+
+def wait_for_runs(url: str, count: int, *, old: bool) -> None:
+    """Wait until so many scheduled DAG runs of the last minutes are closed."""
+    while True:
+        now = datetime.now(UTC)
+        if len(run_delays(url, "end_date", [now - timedelta(minutes=10), now], old=old)) >= count:
+            return
+        time.sleep(2)
 
 
 def quantiles(values: Sequence[float]) -> str | None:
