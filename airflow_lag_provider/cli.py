@@ -66,6 +66,7 @@ def tune(arguments: argparse.Namespace) -> None:
     """
     from airflow import __version__ as airflow
     from airflow.configuration import conf
+    from airflow.providers_manager import ProvidersManager
 
     from airflow_lag_provider import config, tune_report
     from airflow_lag_provider.tune import advise
@@ -73,6 +74,8 @@ def tune(arguments: argparse.Namespace) -> None:
 
     configuration = config.load(mirrors_file(arguments.file))
     configuration.raise_for_mistakes()
+    # Without it Airflow 2 doesn't know the defaults of other providers' settings.
+    ProvidersManager().initialize_providers_configuration()
     major, minor = airflow.split(".")[:2]
     version = int(major), int(minor)
     advice = advise(
