@@ -75,7 +75,7 @@ def tune(arguments: argparse.Namespace) -> None:
     configuration = config.load(mirrors_file(arguments.file))
     configuration.raise_for_mistakes()
     # Without it Airflow 2 doesn't know the defaults of other providers' settings.
-    ProvidersManager().initialize_providers_configuration()
+    ProvidersManager().initialize_providers_configuration()  # type: ignore[no-untyped-call]
     major, minor = airflow.split(".")[:2]
     version = int(major), int(minor)
     advice = advise(

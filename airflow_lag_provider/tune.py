@@ -177,7 +177,7 @@ def _dag_processor(load: Load, version: Version, present: Present) -> Iterator[S
             load.triggerer_tasks,
             f"Airflow sends {_count(load.triggerer_tasks, 'callback', 'callbacks')} a minute to "
             "the DAG processor, one for each task that the triggerer ended, though nobody asked "
-            "for any. For each batch of them it parses the whole file twice.",
+            "for any. It parses the whole file for each batch of them.",
             present,
         )
 
