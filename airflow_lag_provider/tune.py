@@ -313,7 +313,7 @@ def _notes(load: Load, version: Version) -> Iterator[str]:
         yield (
             "Each task that the triggerer ends leaves a row in the table callback_request, "
             f"{load.triggerer_tasks * 24 * 60:,} a day, which Airflow 2.11 neither reads nor "
-            "removes. `airflow db clean --tables callback_request` removes them."
+            "removes. `airflow db clean --tables callback_request --skip-archive` does."
         )
 
 
