@@ -198,6 +198,14 @@ class Part:
         """Whether its process is there, paused or not."""
         return self._process.running
 
+    @property
+    def pid(self) -> int:
+        """Number of its process, below which all others of it are.
+
+        :raises PartError: when it does not run
+        """
+        return self._process.pid
+
     def stop(self) -> None:
         """Shut it down in order."""
         self._process.stop()

@@ -1,0 +1,69 @@
+"""A consumer group with many topics on a real broker, and the mirrors.yaml that watches it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+from confluent_kafka.admin import NewTopic  # type: ignore[attr-defined]
+
+from lab import client
+from lab.laboratory import Laboratory
+from lab.sshd import AsyncsshServer
+from lab.workspace import REPOSITORY
+
+GROUP = "wide-group"
+_TOPICS_AT_ONCE = 50
+
+
+def topic_names(count: int) -> list[str]:
+    """Return the topics' names."""
+    return [f"wide-{number:04}" for number in range(count)]
+
+
+def make_group(lab: Laboratory, *, topics: int, partitions: int) -> None:
+    """Create topics and commit offset 0 on all their partitions for a group without members."""
+    names = topic_names(topics)
+    admin = client.admin(lab.source.bootstrap)
+    for start in range(0, topics, _TOPICS_AT_ONCE):
+        some = names[start : start + _TOPICS_AT_ONCE]
+        new = [NewTopic(name, num_partitions=partitions, replication_factor=1) for name in some]
+        for future in admin.create_topics(new, operation_timeout=60, request_timeout=90).values():
+            future.result(120)
+    for start in range(0, topics, _TOPICS_AT_ONCE):
+        some = names[start : start + _TOPICS_AT_ONCE]
+        offsets = {(name, number): 0 for name in some for number in range(partitions)}
+        client.commit_offsets(lab.source.bootstrap, GROUP, offsets)
+
+
+def write_project(
+    folder: Path, lab: Laboratory, *, topics: int, layout: str, deferrable: bool, index: str
+) -> Path:
+    """Write a DAG project with the repository's own DAG files; return its folder of DAGs."""
+    dags = folder / "dags"
+    dags.mkdir(parents=True)
+    for file in (REPOSITORY / "dags").glob("*.py"):
+        (dags / file.name).write_text(file.read_text(encoding="utf-8"), encoding="utf-8")
+    (folder / "include").mkdir()
+    mirror: dict[str, Any] = {
+        "ssh_conn_id": "mirrormaker",
+        "bootstrap_servers": [lab.source.bootstrap],
+        "group": GROUP,
+        "tool": str(lab.tool),
+        "layout": layout,
+        "deferrable": deferrable,
+        "paused": False,
+        "topics": dict.fromkeys(topic_names(topics)),
+    }
+    configuration = {
+        "elasticsearch": {"conn_id": "elastic", "index": index},
+        "mirrors": {"wide": mirror},
+    }
+    (folder / "include" / "mirrors.yaml").write_text(yaml.safe_dump(configuration, sort_keys=False))
+    return dags
+
+
+def connections(lab: Laboratory, host: AsyncsshServer) -> dict[str, dict[str, Any]]:
+    """Return the Airflow connections that the project names."""
+    return {"mirrormaker": host.connection(), "elastic": lab.elasticsearch.connection()}
