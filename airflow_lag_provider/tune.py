@@ -11,17 +11,12 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from airflow_lag_provider.tune_load import Load, PoolLoad, Version
+from airflow_lag_provider.tune_load import Load, Version
+from airflow_lag_provider.tune_pools import WORKER_SECONDS, Pool, counted, pools_of
 
 Present = Callable[[str, str], str | None]
 """Returns the present value of section and key; ``None`` where Airflow knows no such setting."""
 
-# How long a task on a worker keeps its slot, seconds: Airflow's own part and the describe.
-WORKER_SECONDS = 5
-# Within so many seconds of the minute the last task on a worker shall end.
-WORKERS_DONE_SECONDS = 30
-# sshd refuses connections at random from the tenth that is not yet logged in (MaxStartups).
-HOST_SLOTS = 10
 # How long a failed task keeps a worker on 2.11, where only a worker can retry it, seconds.
 RETRY_SECONDS = 2
 # What parsing and storing one DAG costs, seconds, and the part of a core it may take.
@@ -61,25 +56,6 @@ class Setting:
 
 
 @dataclass(frozen=True, slots=True)
-class Pool:
-    """An Airflow pool that keeps a MirrorMaker host from bursts of tasks on workers.
-
-    :param slots: tasks that may run at once.
-    :param tasks: tasks a minute.
-    :param unnamed: mirrors that need ``pool: <name>`` in the configuration before it limits them.
-    :param enough: whether the slots end the tasks of a minute within the minute.
-    :param reason: why so many slots.
-    """
-
-    name: str
-    slots: int
-    tasks: int
-    unnamed: tuple[str, ...]
-    enough: bool
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
 class Advice:
     """All that a load needs.
 
@@ -103,7 +79,7 @@ def advise(load: Load, *, version: Version, present: Present) -> Advice:
     :param version: Airflow's version, such as ``(3, 3)``.
     :param present: see :data:`Present`.
     """
-    pools = tuple(_pools(load))
+    pools = pools_of(load)
     slots = _slots(load, pools, version)
     settings = (
         *_scheduler(load, present),
@@ -144,7 +120,7 @@ def _scheduler(load: Load, present: Present) -> Iterator[Setting]:
         "scheduler",
         "max_dagruns_to_create_per_loop",
         load.dags,
-        f"{_count(load.dags, 'DAG is', 'DAGs are')} due in the same second. What one loop of the "
+        f"{counted(load.dags, 'DAG is', 'DAGs are')} due in the same second. What one loop of the "
         "scheduler doesn't create waits for the next, about a second later.",
         present,
     )
@@ -152,7 +128,7 @@ def _scheduler(load: Load, present: Present) -> Iterator[Setting]:
         "scheduler",
         "max_dagruns_per_loop_to_schedule",
         load.dags,
-        f"{_count(load.dags, 'run starts', 'runs start')} at once, and what one loop of the "
+        f"{counted(load.dags, 'run starts', 'runs start')} at once, and what one loop of the "
         "scheduler doesn't look at waits for the next.",
         present,
     )
@@ -165,7 +141,7 @@ def _dag_processor(load: Load, version: Version, present: Present) -> Iterator[S
         section,
         "min_file_process_interval",
         seconds,
-        f"To parse and store {_count(load.dags, 'DAG', 'DAGs')} takes about "
+        f"To parse and store {counted(load.dags, 'DAG', 'DAGs')} takes about "
         f"{load.dags * PARSE_SECONDS:.2g} s of a core each time. A change of the configuration "
         "file is seen that much later at most.",
         present,
@@ -175,7 +151,7 @@ def _dag_processor(load: Load, version: Version, present: Present) -> Iterator[S
             section,
             "max_callbacks_per_loop",
             load.triggerer_tasks,
-            f"Airflow sends {_count(load.triggerer_tasks, 'callback', 'callbacks')} a minute to "
+            f"Airflow sends {counted(load.triggerer_tasks, 'callback', 'callbacks')} a minute to "
             "the DAG processor, one for each task that the triggerer ended, though nobody asked "
             "for any. It parses the whole file for each batch of them.",
             present,
@@ -187,7 +163,7 @@ def _workers(
 ) -> Iterator[Setting]:
     if load.worker_tasks:
         reason = (
-            f"{_count(load.worker_tasks, 'task takes', 'tasks take')} a worker each minute, for "
+            f"{counted(load.worker_tasks, 'task takes', 'tasks take')} a worker each minute, for "
             f"about {WORKER_SECONDS} s; {slots} at once, as their pools let them."
         )
     elif slots:
@@ -242,7 +218,7 @@ def _triggerer(load: Load, version: Version, present: Present) -> Iterator[Setti
             "triggerer",
             "capacity" if version >= (3, 0) else "default_capacity",
             load.triggers_at_once,
-            f"{_count(load.triggerer_tasks, 'task a minute waits', 'tasks a minute wait')} in the "
+            f"{counted(load.triggerer_tasks, 'task a minute waits', 'tasks a minute wait')} in the "
             "triggerer, and while a host hangs those of the next minutes come on top. One "
             "triggerer alone should hold them all.",
             present,
@@ -265,36 +241,6 @@ def _database(load: Load, present: Present) -> Setting:
     )
 
 
-def _pools(load: Load) -> Iterator[Pool]:
-    for pool in load.pools:
-        slots = min(_wanted(pool.tasks), _share(pool, load))
-        enough = pool.tasks * WORKER_SECONDS <= slots * 60
-        reason = (
-            f"{_count(pool.tasks, 'task', 'tasks')} a minute, each an SSH connection and a JVM on "
-            f"the MirrorMaker host; sshd takes {HOST_SLOTS} logins at a time."
-        )
-        if not enough:
-            reason += (
-                " So many slots don't end them within the minute: put the mirror into layout "
-                "group, or leave its tasks to the triggerer where Airflow can (2.11, 3.3)."
-            )
-        yield Pool(pool.name, slots, pool.tasks, pool.unnamed, enough, reason)
-
-
-def _wanted(tasks: int) -> int:
-    """Return the slots that end so many tasks in time."""
-    return math.ceil(tasks * WORKER_SECONDS / WORKERS_DONE_SECONDS)
-
-
-def _share(pool: PoolLoad, load: Load) -> int:
-    """Return a pool's share of the connections that its hosts take; pools may share a host."""
-    sharing = max(
-        sum(ssh_conn_id in other.ssh_conn_ids for other in load.pools)
-        for ssh_conn_id in pool.ssh_conn_ids
-    )
-    return max(1, HOST_SLOTS // sharing)
-
-
 def _slots(load: Load, pools: tuple[Pool, ...], version: Version) -> int:
     """Return how many tasks take a worker at once."""
     slots = sum(pool.slots for pool in pools)
@@ -315,7 +261,3 @@ def _notes(load: Load, version: Version) -> Iterator[str]:
             f"{load.triggerer_tasks * 24 * 60:,} a day, which Airflow 2.11 neither reads nor "
             "removes. `airflow db clean --tables callback_request --skip-archive` does."
         )
-
-
-def _count(number: int, one: str, many: str) -> str:
-    return f"{number:,} {one if number == 1 else many}"

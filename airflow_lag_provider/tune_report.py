@@ -7,8 +7,9 @@ import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 
-from airflow_lag_provider.tune import Advice, Pool, Setting
+from airflow_lag_provider.tune import Advice, Setting
 from airflow_lag_provider.tune_load import Load
+from airflow_lag_provider.tune_pools import Pool
 
 _WIDTH = 88
 
