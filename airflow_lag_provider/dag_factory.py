@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Iterator, Sequence
-from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +12,7 @@ from airflow.providers.common.compat.sdk import DAG, conf, get_parsing_context
 
 from airflow_lag_provider import config_cache, deadline
 from airflow_lag_provider.operators.lag import SSHLagOperator
+from airflow_lag_provider.run import EXECUTION_MARGIN, MAX_ACTIVE_RUNS
 
 if TYPE_CHECKING:
     from airflow_lag_provider.config import Configuration, Mirror, Topic
@@ -20,14 +20,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 SCHEDULE = "* * * * *"
-# Documents are keyed by their run, so overlapping does no harm; with 1, the closing of a run
-# would delay the next one.
-MAX_ACTIVE_RUNS = 3
 # Airflow's limit for a DAG id.
 _MAX_ID = 250
-# Beyond the describe's own limit: waiting for its turn (40 s), writing the document (15 s), and
-# what Airflow needs, so that a run ends with its reason instead of being killed.
-_EXECUTION_MARGIN = timedelta(seconds=85)
 
 
 def mirrors_file(dag_file: str) -> Path:
@@ -174,7 +168,7 @@ def _task(
         deferrable=settings.deferrable,
         retries=settings.retries,
         retry_delay=settings.retry_delay,
-        execution_timeout=settings.timeout + _EXECUTION_MARGIN,
+        execution_timeout=settings.timeout + EXECUTION_MARGIN,
         **watched,
         **{name: value for name, value in optional.items() if value is not None},
         **deadline.task_arguments(mirror.topics if "topics" in watched else [settings]),

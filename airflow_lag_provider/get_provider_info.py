@@ -44,6 +44,7 @@ def get_provider_info() -> dict[str, Any]:
                 "python-modules": ["airflow_lag_provider.triggers.lag"],
             }
         ],
+        "cli": ["airflow_lag_provider.cli.get_commands"],
         "config": {
             "lag": {
                 "description": "Where the lag provider finds its configuration.",

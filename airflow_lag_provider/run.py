@@ -5,12 +5,18 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 # Above any try number, so that a success replaces the failure of every try of its run, and no
 # failure ever replaces a success.
 SUCCESS_VERSION = 1_000_000
+# Documents are keyed by their run, so overlapping does no harm; with 1, the closing of a run
+# would delay the next one.
+MAX_ACTIVE_RUNS = 3
+# Beyond the describe's own limit: waiting for its turn (40 s), writing the document (15 s), and
+# what Airflow needs, so that a run ends with its reason instead of being killed.
+EXECUTION_MARGIN = timedelta(seconds=85)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

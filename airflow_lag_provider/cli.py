@@ -1,0 +1,154 @@
+"""The commands ``airflow-lag …``, on Airflow 3 ``airflow lag …`` too.
+
+Every ``airflow`` command imports this module, so what a command needs is imported when it runs.
+A new command is one more entry in :data:`COMMANDS`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from airflow_lag_provider.errors_base import LagError
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """An option of a command, as ``argparse`` takes it.
+
+    :param flags: such as ``--file``.
+    :param arguments: the other arguments of ``add_argument``.
+    """
+
+    flags: tuple[str, ...]
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """One command.
+
+    :param help: what it does, one line.
+    :param options: its options.
+    :param run: does it, given the parsed options.
+    """
+
+    name: str
+    help: str
+    options: tuple[Option, ...]
+    run: Callable[[argparse.Namespace], None]
+
+    def __call__(self, arguments: argparse.Namespace) -> None:
+        """Run it; an error of this package ends the process with 1 and its words on stderr."""
+        try:
+            self.run(arguments)
+        except LagError as error:
+            sys.exit(str(error))
+
+
+def mirrors_file(given: str | None) -> Path:
+    """Return the configuration file: the given one, or where the DAG files look for theirs."""
+    from airflow.configuration import conf
+
+    configured = given or conf.get("lag", "mirrors_file", fallback="")
+    dags_folder = Path(conf.get_mandatory_value("core", "dags_folder"))
+    return Path(configured or dags_folder.parent / "include" / "mirrors.yaml")
+
+
+def tune(arguments: argparse.Namespace) -> None:
+    """Print the Airflow settings that the configured load needs.
+
+    :raises ConfigurationError: the configuration has mistakes.
+    """
+    from airflow import __version__ as airflow
+    from airflow.configuration import conf
+    from airflow.providers_manager import ProvidersManager
+
+    from airflow_lag_provider import config, tune_report
+    from airflow_lag_provider.tune import advise
+    from airflow_lag_provider.tune_load import load_of
+
+    configuration = config.load(mirrors_file(arguments.file))
+    configuration.raise_for_mistakes()
+    # Without it Airflow 2 doesn't know the defaults of other providers' settings.
+    ProvidersManager().initialize_providers_configuration()  # type: ignore[no-untyped-call]
+    major, minor = airflow.split(".")[:2]
+    version = int(major), int(minor)
+    advice = advise(
+        load_of(configuration, version=version),
+        version=version,
+        present=lambda section, key: conf.get(section, key, fallback=None),
+    )
+    report = tune_report.environment if arguments.env else tune_report.text
+    sys.stdout.write(report(advice, path=configuration.path, airflow=airflow))
+
+
+_FILE = Option(
+    ("--file",),
+    {
+        "metavar": "PATH",
+        "help": "the configuration file; by default [lag] mirrors_file, or include/mirrors.yaml "
+        "beside the DAG folder",
+    },
+)
+
+COMMANDS = (
+    Command(
+        "tune",
+        "Print the Airflow settings that the configured load needs, each with its reason",
+        (
+            _FILE,
+            Option(
+                ("--env",),
+                {"action": "store_true", "help": "as lines for an environment file"},
+            ),
+        ),
+        tune,
+    ),
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run ``airflow-lag``.
+
+    :param arguments: the words after the command's name; by default the process's own.
+    """
+    parser = argparse.ArgumentParser(
+        prog="airflow-lag", description="Lag of Kafka MirrorMaker in Elasticsearch"
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    for command in COMMANDS:
+        one = commands.add_parser(command.name, help=command.help, description=command.help)
+        for option in command.options:
+            one.add_argument(*option.flags, **option.arguments)
+        one.set_defaults(run=command)
+    parsed = parser.parse_args(arguments)
+    parsed.run(parsed)
+
+
+def get_commands() -> list[Any]:
+    """Return the commands for Airflow's own command line (provider info, key ``cli``)."""
+    from airflow.cli.cli_config import ActionCommand, Arg, GroupCommand
+
+    return [
+        GroupCommand(
+            name="lag",
+            help="Lag of Kafka MirrorMaker in Elasticsearch",
+            subcommands=[
+                ActionCommand(
+                    name=command.name,
+                    help=command.help,
+                    func=command,
+                    args=[
+                        Arg(option.flags, **option.arguments)  # type: ignore[no-untyped-call]
+                        for option in command.options
+                    ],
+                )
+                for command in COMMANDS
+            ],
+        )
+    ]

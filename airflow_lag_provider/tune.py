@@ -1,0 +1,263 @@
+"""What Airflow has to be set to for a load: each setting with its reason.
+
+The figures behind the rules are from measurements on two cores and from Airflow's own code
+(2.11 and 3.3); ``docs/scale.md`` tells them. Nothing here imports Airflow or asks its database:
+what is set now comes through a function.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from airflow_lag_provider.tune_load import Load, Version
+from airflow_lag_provider.tune_pools import WORKER_SECONDS, Pool, counted, pools_of
+
+Present = Callable[[str, str], str | None]
+"""Returns the present value of section and key; ``None`` where Airflow knows no such setting."""
+
+# How long a failed task keeps a worker on 2.11, where only a worker can retry it, seconds.
+RETRY_SECONDS = 2
+# What parsing and storing one DAG costs, seconds, and the part of a core it may take.
+PARSE_SECONDS = 0.015
+PARSE_SHARE = 0.05
+# Tasks a minute that one triggerer ends with room to spare: 1,000 take a quarter of a core.
+TRIGGERER_TASKS = 2000
+# Tasks a minute that are fine on SQLite, for trying things out.
+SQLITE_TASKS = 10
+DATABASE = "postgresql+psycopg2://USER:PASSWORD@HOST/DATABASE"
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One setting of Airflow, needed and present.
+
+    :param needed: the least number that suffices, or the text to set.
+    :param present: what is set now, ``None`` where Airflow knows no such setting; of the database
+        only its kind, since the rest holds a password.
+    :param reason: why it is needed, or why the present value suffices.
+    :param suffices: whether the present value can stay.
+    :param example: whether `needed` has parts that only the reader can fill in.
+    """
+
+    section: str
+    key: str
+    needed: int | str
+    present: str | None
+    reason: str
+    suffices: bool
+    example: bool = False
+
+    @property
+    def variable(self) -> str:
+        """The environment variable that sets it."""
+        return f"AIRFLOW__{self.section.upper()}__{self.key.upper()}"
+
+
+@dataclass(frozen=True, slots=True)
+class Advice:
+    """All that a load needs.
+
+    :param load: what it was calculated from.
+    :param settings: settings of the Airflow configuration, changed or not.
+    :param triggerers: how many triggerers to run.
+    :param pools: pools of the tasks on workers.
+    :param notes: what else matters, a sentence or two each.
+    """
+
+    load: Load
+    settings: tuple[Setting, ...]
+    triggerers: int
+    pools: tuple[Pool, ...]
+    notes: tuple[str, ...]
+
+
+def advise(load: Load, *, version: Version, present: Present) -> Advice:
+    """Return what a load needs on a version of Airflow.
+
+    :param version: Airflow's version, such as ``(3, 3)``.
+    :param present: see :data:`Present`.
+    """
+    pools = pools_of(load)
+    slots = _slots(load, pools, version)
+    settings = (
+        *_scheduler(load, present),
+        *_dag_processor(load, version, present),
+        *_workers(load, pools, slots, present),
+        *_executor(load, slots, present),
+        *_triggerer(load, version, present),
+        _database(load, present),
+    )
+    triggerers = math.ceil(load.triggerer_tasks / TRIGGERER_TASKS)
+    return Advice(load, settings, triggerers, pools, tuple(_notes(load, version)))
+
+
+def _number(
+    section: str,
+    key: str,
+    needed: int,
+    reason: str,
+    present: Present,
+    *,
+    no_limit: int | None = None,
+) -> Setting:
+    """Return a setting whose present value suffices when it is at least as big.
+
+    :param no_limit: a value that means "as many as there are".
+    """
+    value = present(section, key)
+    try:
+        number = int(str(value))
+    except ValueError:
+        number = None
+    suffices = number is not None and (number >= needed or number == no_limit)
+    return Setting(section, key, needed, value, reason, suffices)
+
+
+def _scheduler(load: Load, present: Present) -> Iterator[Setting]:
+    yield _number(
+        "scheduler",
+        "max_dagruns_to_create_per_loop",
+        load.dags,
+        f"{counted(load.dags, 'DAG is', 'DAGs are')} due in the same second. What one loop of the "
+        "scheduler doesn't create waits for the next, about a second later.",
+        present,
+    )
+    yield _number(
+        "scheduler",
+        "max_dagruns_per_loop_to_schedule",
+        load.dags,
+        f"{counted(load.dags, 'run starts', 'runs start')} at once, and what one loop of the "
+        "scheduler doesn't look at waits for the next.",
+        present,
+    )
+
+
+def _dag_processor(load: Load, version: Version, present: Present) -> Iterator[Setting]:
+    section = "dag_processor" if version >= (3, 0) else "scheduler"
+    seconds = max(30, 30 * math.ceil(load.dags * PARSE_SECONDS / PARSE_SHARE / 30))
+    yield _number(
+        section,
+        "min_file_process_interval",
+        seconds,
+        f"To parse and store {counted(load.dags, 'DAG', 'DAGs')} takes about "
+        f"{load.dags * PARSE_SECONDS:.2g} s of a core each time. A change of the configuration "
+        "file is seen that much later at most.",
+        present,
+    )
+    if version >= (3, 0) and load.triggerer_tasks:
+        yield _number(
+            section,
+            "max_callbacks_per_loop",
+            load.triggerer_tasks,
+            f"Airflow sends {counted(load.triggerer_tasks, 'callback', 'callbacks')} a minute to "
+            "the DAG processor, one for each task that the triggerer ended, though nobody asked "
+            "for any. It parses the whole file for each batch of them.",
+            present,
+        )
+
+
+def _workers(
+    load: Load, pools: tuple[Pool, ...], slots: int, present: Present
+) -> Iterator[Setting]:
+    if load.worker_tasks:
+        reason = (
+            f"{counted(load.worker_tasks, 'task takes', 'tasks take')} a worker each minute, for "
+            f"about {WORKER_SECONDS} s; {slots} at once, as their pools let them."
+        )
+    elif slots:
+        reason = (
+            "No task takes a worker while all is well; on this version of Airflow one that fails "
+            f"takes a worker for about {RETRY_SECONDS} s, so that it is retried."
+        )
+    else:
+        reason = "No task takes a worker."
+    # The other DAGs need some too, and Airflow 3 refuses 0.
+    yield _number("core", "parallelism", max(1, slots), reason, present, no_limit=0)
+    by_name = {pool.name: pool.slots for pool in pools}
+    at_once = [min(dag.tasks, sum(by_name[name] for name in dag.pools)) for dag in load.wide_dags]
+    if at_once:
+        yield _number(
+            "core",
+            "max_active_tasks_per_dag",
+            max(at_once),
+            f"In layout mirror one DAG has all tasks of its mirror; {max(at_once)} at once, as "
+            "their pools let them.",
+            present,
+        )
+
+
+def _executor(load: Load, slots: int, present: Present) -> Iterator[Setting]:
+    executor = present("core", "executor") or ""
+    if not slots:
+        return
+    if executor.rpartition(".")[2] == "SequentialExecutor":
+        yield Setting(
+            "core",
+            "executor",
+            "LocalExecutor",
+            executor,
+            "It runs one task at a time, and the scheduler stands still meanwhile. Others need "
+            "another database than SQLite.",
+            suffices=False,
+        )
+    if "CeleryExecutor" in executor:
+        yield _number(
+            "celery",
+            "worker_concurrency",
+            slots,
+            f"Slots of one worker; several workers need {slots} together.",
+            present,
+        )
+
+
+def _triggerer(load: Load, version: Version, present: Present) -> Iterator[Setting]:
+    if load.triggerer_tasks:
+        yield _number(
+            "triggerer",
+            "capacity" if version >= (3, 0) else "default_capacity",
+            load.triggers_at_once,
+            f"{counted(load.triggerer_tasks, 'task a minute waits', 'tasks a minute wait')} in the "
+            "triggerer, and while a host hangs those of the next minutes come on top. One "
+            "triggerer alone should hold them all.",
+            present,
+        )
+
+
+def _database(load: Load, present: Present) -> Setting:
+    # Nothing of the address but its kind may get any further.
+    kind = (present("database", "sql_alchemy_conn") or "").partition(":")[0] or None
+    small = load.tasks <= SQLITE_TASKS
+    sqlite = kind is not None and kind.startswith("sqlite")
+    if sqlite:
+        reason = "SQLite lets one process write at a time, and schedulers can't share it" + (
+            "; for trying out it will do." if small else "."
+        )
+    else:
+        reason = "SQLite would let one process write at a time."
+    return Setting(
+        "database", "sql_alchemy_conn", DATABASE, kind, reason, small or not sqlite, example=True
+    )
+
+
+def _slots(load: Load, pools: tuple[Pool, ...], version: Version) -> int:
+    """Return how many tasks take a worker at once."""
+    slots = sum(pool.slots for pool in pools)
+    if version < (3, 0):
+        slots += math.ceil(load.failing_tries * RETRY_SECONDS / 60)
+    return slots
+
+
+def _notes(load: Load, version: Version) -> Iterator[str]:
+    runs, tasks = load.dags * 24 * 60, load.tasks * 24 * 60
+    yield (
+        f"Airflow keeps every run: {runs:,} DAG runs and {tasks:,} task instances a day, each with "
+        "its log file. Remove old ones, for instance each night, with `airflow db clean`."
+    )
+    if version < (3, 0) and load.triggerer_tasks:
+        yield (
+            "Each task that the triggerer ends leaves a row in the table callback_request, "
+            f"{load.triggerer_tasks * 24 * 60:,} a day, which Airflow 2.11 neither reads nor "
+            "removes. `airflow db clean --tables callback_request --skip-archive` does."
+        )

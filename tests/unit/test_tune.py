@@ -1,0 +1,291 @@
+"""Which settings a load needs on each version of Airflow, and which suffice."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from airflow_lag_provider import config, tune_report
+from airflow_lag_provider.tune import Advice, Setting, advise
+from airflow_lag_provider.tune_load import load_of
+
+V2, V3_1, V3 = (2, 11), (3, 1), (3, 3)
+PASSWORD = "hush-postgres"
+DEFAULTS = {
+    ("core", "executor"): "LocalExecutor",
+    ("core", "parallelism"): "32",
+    ("core", "max_active_tasks_per_dag"): "16",
+    ("celery", "worker_concurrency"): "16",
+    ("scheduler", "max_dagruns_to_create_per_loop"): "10",
+    ("scheduler", "max_dagruns_per_loop_to_schedule"): "20",
+    ("database", "sql_alchemy_conn"): f"postgresql+psycopg2://airflow:{PASSWORD}@db/airflow",
+}
+OF_VERSION = {
+    2: {
+        ("scheduler", "min_file_process_interval"): "30",
+        ("scheduler", "max_callbacks_per_loop"): "20",
+        ("triggerer", "default_capacity"): "1000",
+    },
+    3: {
+        ("dag_processor", "min_file_process_interval"): "30",
+        ("dag_processor", "max_callbacks_per_loop"): "20",
+        ("triggerer", "capacity"): "1000",
+    },
+}
+
+
+def advice(
+    folder: Path,
+    version: tuple[int, int] = V3,
+    *,
+    topics: int = 1,
+    present: dict[tuple[str, str], str] | None = None,
+    mirrors: int = 1,
+    **keys: Any,
+) -> Advice:
+    """Return the advice for mirrors of so many topics with Airflow's defaults and PostgreSQL."""
+    mirror = {"bootstrap_servers": ["b:9092"], "group": "g", **keys}
+    mirror["topics"] = {f"t{one}": None for one in range(topics)}
+    path = folder / "mirrors.yaml"
+    path.write_text(yaml.safe_dump({"mirrors": {f"m{one}": mirror for one in range(mirrors)}}))
+    values = DEFAULTS | OF_VERSION[version[0]] | (present or {})
+    return advise(
+        load_of(config.load(path), version=version),
+        version=version,
+        present=lambda section, key: values.get((section, key)),
+    )
+
+
+def changes(one: Advice) -> dict[str, int | str]:
+    return {f"{s.section}.{s.key}": s.needed for s in one.settings if not s.suffices}
+
+
+def setting(one: Advice, key: str) -> Setting:
+    (found,) = (setting for setting in one.settings if setting.key == key)
+    return found
+
+
+@pytest.mark.parametrize("version", [V2, V3_1, V3])
+@pytest.mark.parametrize("layout", ["topic", "mirror", "group"])
+def test_one_topic_needs_nothing(tmp_path: Path, layout: str, version: tuple[int, int]) -> None:
+    """Airflow's defaults suffice for one topic, in every layout and on every version."""
+    one = advice(tmp_path, version, layout=layout)
+    assert changes(one) == {}
+    assert all(setting.reason and setting.present is not None for setting in one.settings)
+
+
+def test_300_topics_on_airflow_3(tmp_path: Path) -> None:
+    """The scheduler makes all runs in one loop, and the DAG processor parses less often."""
+    one = advice(tmp_path, topics=300)
+    assert changes(one) == {
+        "scheduler.max_dagruns_to_create_per_loop": 300,
+        "scheduler.max_dagruns_per_loop_to_schedule": 300,
+        "dag_processor.min_file_process_interval": 90,
+        "dag_processor.max_callbacks_per_loop": 300,
+    }
+    assert (one.triggerers, one.pools) == (1, ())
+    assert setting(one, "capacity").needed == 600
+    assert setting(one, "parallelism").suffices
+
+
+def test_300_topics_on_airflow_2(tmp_path: Path) -> None:
+    """There the interval is the scheduler's, and no callbacks of ended tasks are read."""
+    one = advice(tmp_path, V2, topics=300)
+    assert changes(one) == {
+        "scheduler.max_dagruns_to_create_per_loop": 300,
+        "scheduler.max_dagruns_per_loop_to_schedule": 300,
+        "scheduler.min_file_process_interval": 90,
+    }
+    assert setting(one, "default_capacity").suffices
+    assert setting(one, "parallelism").needed == 20
+    assert any("callback_request" in note and "432,000" in note for note in one.notes)
+
+
+def test_1000_topics_need_room_in_the_triggerer(tmp_path: Path) -> None:
+    """A triggerer holds the tasks of two minutes while a host hangs."""
+    one = advice(tmp_path, topics=1000)
+    assert changes(one) == {
+        "scheduler.max_dagruns_to_create_per_loop": 1000,
+        "scheduler.max_dagruns_per_loop_to_schedule": 1000,
+        "dag_processor.min_file_process_interval": 300,
+        "dag_processor.max_callbacks_per_loop": 1000,
+        "triggerer.capacity": 2000,
+    }
+    assert one.triggerers == 1
+    assert advice(tmp_path, topics=1001, mirrors=2).triggerers == 2
+
+
+@pytest.mark.parametrize("version", [V2, V3])
+def test_layout_mirror_needs_room_in_the_triggerer_only(
+    tmp_path: Path, version: tuple[int, int]
+) -> None:
+    """One DAG is no burden for the scheduler, however many tasks it has."""
+    one = advice(tmp_path, version, topics=1000, layout="mirror")
+    assert setting(one, "max_dagruns_to_create_per_loop").needed == 1
+    assert setting(one, "min_file_process_interval").suffices
+    assert changes(one).get("triggerer.capacity" if version == V3 else "triggerer.default_capacity")
+    assert not any(s.key == "max_active_tasks_per_dag" for s in one.settings)
+
+
+@pytest.mark.parametrize("version", [V2, V3_1, V3])
+def test_layout_group_needs_nothing_for_1000_topics(
+    tmp_path: Path, version: tuple[int, int]
+) -> None:
+    """One task a minute is nothing, whatever it stores."""
+    assert changes(advice(tmp_path, version, topics=1000, layout="group")) == {}
+
+
+def test_tasks_on_workers_get_a_pool_and_slots(tmp_path: Path) -> None:
+    """100 tasks of 5 s get as many slots as a host takes connections."""
+    one = advice(
+        tmp_path, V3_1, topics=100, layout="mirror", present={("core", "parallelism"): "4"}
+    )
+    (pool,) = one.pools
+    assert (pool.name, pool.slots, pool.enough, pool.unnamed) == ("lag_m0", 10, True, ("m0",))
+    assert changes(one) == {"core.parallelism": 10}
+    assert setting(one, "max_active_tasks_per_dag").needed == 10
+    assert (one.triggerers, [s.key for s in one.settings if s.section == "triggerer"]) == (0, [])
+
+
+def test_few_tasks_on_workers_get_few_slots(tmp_path: Path) -> None:
+    """Twelve tasks of 5 s end within half a minute in two slots."""
+    (pool,) = advice(tmp_path, topics=12, deferrable=False).pools
+    assert pool.slots == 2
+
+
+def test_more_than_a_host_takes_is_said(tmp_path: Path) -> None:
+    """When a host's connections don't suffice, the advice says so and what to do."""
+    (pool,) = advice(tmp_path, topics=121, deferrable=False).pools
+    assert (pool.slots, pool.enough) == (10, False)
+    assert "layout group" in pool.reason
+
+
+def test_pools_of_one_host_share_its_connections(tmp_path: Path) -> None:
+    """Three mirrors on one host may together open as many connections as one."""
+    pools = advice(tmp_path, topics=100, mirrors=3, deferrable=False).pools
+    assert [pool.slots for pool in pools] == [3, 3, 3]
+
+
+def test_a_dag_of_many_tasks_must_be_let_run_them(tmp_path: Path) -> None:
+    """In layout mirror the limit of a DAG is as important as the pool."""
+    low = {("core", "max_active_tasks_per_dag"): "4"}
+    one = advice(tmp_path, topics=100, layout="mirror", deferrable=False, present=low)
+    assert changes(one) == {"core.max_active_tasks_per_dag": 10}
+
+
+def test_what_suffices_is_kept(tmp_path: Path) -> None:
+    """Values at or above what is needed stay, however much is needed."""
+    plenty = {
+        ("scheduler", "max_dagruns_to_create_per_loop"): "300",
+        ("scheduler", "max_dagruns_per_loop_to_schedule"): "5000",
+        ("dag_processor", "min_file_process_interval"): "90",
+        ("dag_processor", "max_callbacks_per_loop"): "300",
+    }
+    assert changes(advice(tmp_path, topics=300, present=plenty)) == {}
+
+
+@pytest.mark.parametrize("value", ["", "many"])
+def test_a_value_that_is_no_number_never_suffices(tmp_path: Path, value: str) -> None:
+    """A present value that can't be read is replaced."""
+    broken = {("triggerer", "capacity"): value}
+    assert changes(advice(tmp_path, present=broken)) == {"triggerer.capacity": 2}
+
+
+def test_no_limit_suffices(tmp_path: Path) -> None:
+    """A parallelism of 0 is no limit on Airflow 2."""
+    none = {("core", "parallelism"): "0"}
+    assert changes(advice(tmp_path, V2, topics=300, present=none)).get("core.parallelism") is None
+
+
+@pytest.mark.parametrize("name", ["SequentialExecutor", "airflow.executors.x.SequentialExecutor"])
+def test_the_sequential_executor_is_refused_where_a_task_may_take_a_worker(
+    tmp_path: Path, name: str
+) -> None:
+    """It holds up the scheduler; on Airflow 2 a retry alone needs a worker."""
+    one = advice(tmp_path, V2, present={("core", "executor"): name})
+    assert changes(one) == {"core.executor": "LocalExecutor"}
+
+
+def test_celery_workers_need_the_slots(tmp_path: Path) -> None:
+    """With Celery the slots are the workers' own."""
+    celery = {
+        ("core", "executor"): "CeleryExecutor,LocalExecutor",
+        ("celery", "worker_concurrency"): "4",
+    }
+    one = advice(tmp_path, topics=100, deferrable=False, present=celery)
+    assert changes(one)["celery.worker_concurrency"] == 10
+
+
+def test_sqlite_is_for_trying_out(tmp_path: Path) -> None:
+    """More than a handful of tasks a minute need another database."""
+    sqlite = {("database", "sql_alchemy_conn"): "sqlite:////opt/airflow/airflow.db"}
+    assert changes(advice(tmp_path, topics=3, present=sqlite)) == {}
+    assert list(changes(advice(tmp_path, topics=11, present=sqlite))) == [
+        "scheduler.max_dagruns_to_create_per_loop",
+        "database.sql_alchemy_conn",
+    ]
+
+
+@pytest.mark.parametrize("version", [V2, V3_1, V3])
+@pytest.mark.parametrize("report", [tune_report.text, tune_report.environment])
+def test_the_databases_password_is_not_printed(
+    tmp_path: Path, report: Any, version: tuple[int, int]
+) -> None:
+    """Of the database's address only its kind is shown."""
+    printed = report(advice(tmp_path, version, topics=300), path=tmp_path / "m.yaml", airflow="3")
+    assert "postgresql+psycopg2" in printed
+    assert PASSWORD not in printed
+
+
+def test_the_text_says_load_changes_and_what_suffices(tmp_path: Path) -> None:
+    """A reader sees what it was calculated from, present and needed values, and reasons."""
+    printed = tune_report.text(
+        advice(tmp_path, topics=300), path=Path("/opt/mirrors.yaml"), airflow="3.3.2"
+    )
+    assert "/opt/mirrors.yaml on Airflow 3.3.2" in printed
+    assert "(300 in the triggerer alone, 0 on workers)" in printed
+    assert "(1 by each triggerer, 0 by workers)" in printed
+    assert "[scheduler] max_dagruns_to_create_per_loop    10 -> 300\n      300 DAGs" in printed
+    changed, kept = printed.split("These suffice as they are:")
+    assert "[core] parallelism" in kept
+    assert "[core] parallelism" not in changed
+    assert "Triggerers: 1 carries" in printed
+
+
+def test_the_text_says_when_nothing_has_to_change(tmp_path: Path) -> None:
+    """No list of changes, but one clear sentence."""
+    printed = tune_report.text(advice(tmp_path), path=Path("m.yaml"), airflow="3.3.2")
+    assert "No setting has to change." in printed
+    assert "->" not in printed
+
+
+def test_the_environment_file_changes_only_what_does_not_suffice(tmp_path: Path) -> None:
+    """Every other line is a comment, reasons and the password's place included."""
+    sqlite = {("database", "sql_alchemy_conn"): "sqlite:////airflow.db"}
+    one = advice(tmp_path, topics=300, present=sqlite)
+    lines = tune_report.environment(one, path=Path("m.yaml"), airflow="3.3.2").splitlines()
+    assert [line for line in lines if line and not line.startswith("#")] == [
+        "AIRFLOW__SCHEDULER__MAX_DAGRUNS_TO_CREATE_PER_LOOP=300",
+        "AIRFLOW__SCHEDULER__MAX_DAGRUNS_PER_LOOP_TO_SCHEDULE=300",
+        "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL=90",
+        "AIRFLOW__DAG_PROCESSOR__MAX_CALLBACKS_PER_LOOP=300",
+    ]
+    at = lines.index("AIRFLOW__SCHEDULER__MAX_DAGRUNS_TO_CREATE_PER_LOOP=300")
+    assert lines[at - 1].startswith("# ")
+    assert "# AIRFLOW__CORE__PARALLELISM: 32, 1 needed" in lines
+    assert any(line.startswith("# AIRFLOW__DATABASE__SQL_ALCHEMY_CONN=postgres") for line in lines)
+
+
+@pytest.mark.parametrize("report", [tune_report.text, tune_report.environment])
+def test_pools_are_printed_as_commands(tmp_path: Path, report: Any) -> None:
+    """A pool's name comes from the configuration, so it is quoted for the shell."""
+    one = advice(tmp_path, topics=12, deferrable=False, pool="mirror maker; x")
+    printed = report(one, path=Path("m.yaml"), airflow="3.3.2")
+    assert "airflow pools set 'mirror maker; x' 2 'Lag of MirrorMaker, 12 tasks a min" in printed
+    assert "To use it" not in printed
+    unnamed = advice(tmp_path, topics=12, deferrable=False)
+    printed = report(unnamed, path=Path("m.yaml"), airflow="3.3.2")
+    assert "write `pool: lag_m0` under mirrors.m0." in printed
