@@ -185,6 +185,7 @@ def _mirror(
         _check_lags(file, topic, levels)
         _check_callback(file, topic, levels, callback_problem)
         topics.append(topic)
+    merged["retries"] = _retries(merged)
     return Mirror.model_construct(**merged | {"name": name, "topics": tuple(topics)})
 
 

@@ -99,7 +99,6 @@ def test_defaults(load_mirror):
     assert configuration.elasticsearch.index == "consumer_lag"
     assert topic.retries == 1
     assert mirror.model_dump(exclude={"topics"}) == topic.model_dump(exclude={"name"}) | {
-        "retries": None,
         "name": "m",
         "bootstrap_servers": ("a:9092",),
         "group": "g",
