@@ -22,6 +22,7 @@ from typing import Any
 from benchmarks import floor, processes, report, wide_group
 from benchmarks.watching import Arrivals, quantiles, run_delays, wait_for_runs
 from lab.airflow import Airflow
+from lab.errors import LabError
 from lab.laboratory import Laboratory
 from lab.postgresql import PostgreSQL
 from lab.sshd import AsyncsshServer
@@ -54,25 +55,28 @@ class Case:
         return f"lag-{self.version}-{self.layout}-{self.path}-{self.topics}"
 
 
-def settings(case: Case) -> dict[str, str]:
-    """Return the Airflow settings for a case, as environment variables."""
-    runs = str(2 * case.topics + 20)
-    trigger_capacity = "CAPACITY" if case.version == "3.3" else "DEFAULT_CAPACITY"
-    section = "DAG_PROCESSOR" if case.version == "3.3" else "SCHEDULER"
-    chosen = {
-        "SCHEDULER__MAX_DAGRUNS_TO_CREATE_PER_LOOP": runs,
-        "SCHEDULER__MAX_DAGRUNS_PER_LOOP_TO_SCHEDULE": runs,
-        f"{section}__MIN_FILE_PROCESS_INTERVAL": "300",
-        f"TRIGGERER__{trigger_capacity}": runs,
-        "TRIGGERER__MAX_TRIGGER_TO_SELECT_PER_LOOP": runs,
-        # Each fetch of callbacks makes the DAG processor parse the file again.
-        f"{section}__MAX_CALLBACKS_PER_LOOP": runs,
-        "CORE__PARALLELISM": "16",
-        "CORE__EXECUTOR": "LocalExecutor",
-        "CORE__MAX_ACTIVE_TASKS_PER_DAG": runs,
-        "CORE__DEFAULT_POOL_TASK_SLOT_COUNT": runs,
-    }
-    return {f"AIRFLOW__{name}": value for name, value in chosen.items()}
+# Beside what the package's own advice says: there is room for the worker path, and a pool of the
+# default's name that limits nothing.
+_SETTINGS = {
+    "AIRFLOW__CORE__PARALLELISM": "16",
+    "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
+    "AIRFLOW__CORE__MAX_ACTIVE_TASKS_PER_DAG": "2000",
+    "AIRFLOW__CORE__DEFAULT_POOL_TASK_SLOT_COUNT": "2000",
+}
+
+
+def advice(airflow: Airflow, mirrors: Path) -> dict[str, str]:
+    """Return the settings that ``airflow-lag tune`` names for a configuration.
+
+    :raises LabError: it does not end well.
+    """
+    done = airflow.execute(
+        str(airflow.bin / "airflow-lag"), "tune", "--env", "--file", str(mirrors)
+    )
+    if done.code:
+        raise LabError(f"airflow-lag tune: {done.stderr}")
+    lines = [line for line in done.stdout.splitlines() if line.startswith("AIRFLOW__")]
+    return dict(line.split("=", 1) for line in lines)
 
 
 class Stage:
@@ -83,18 +87,17 @@ class Stage:
         self.lab = lab
         self.database = PostgreSQL(workspace=lab.workspace, name=f"postgresql-{case.index}")
         self.host = AsyncsshServer(workspace=lab.workspace, name=f"sshd-{case.index}")
-        dags = (
-            floor.write_project(folder, count=case.topics)
-            if case.path == "floor"
-            else wide_group.write_project(
-                folder,
-                lab,
-                topics=case.topics,
-                layout=case.layout,
-                deferrable=case.path == "trigger",
-                index=case.index,
-            )
+        dags = wide_group.write_project(
+            folder / "wide",
+            lab,
+            topics=case.topics,
+            layout=case.layout,
+            deferrable=case.path != "worker",
+            index=case.index,
         )
+        mirrors = dags.parent / "include" / "mirrors.yaml"
+        if case.path == "floor":
+            dags = floor.write_project(folder / "floor", count=case.topics)
         self.database.start()
         self.host.start()
         self.airflow = Airflow(
@@ -103,9 +106,11 @@ class Stage:
             dags_folder=dags,
             name=f"airflow-{case.index}",
             connections=wide_group.connections(lab, self.host),
-            environment=settings(case) | {"PYTHONPATH": str(REPOSITORY)} | extra,
+            environment=_SETTINGS | {"PYTHONPATH": str(REPOSITORY)},
             database=self.database.url(),
         )
+        self.settings = advice(self.airflow, mirrors) | extra
+        self.airflow.environment.update(self.settings)
 
     def heads(self) -> dict[str, list[int]]:
         """Return the process ids of each part whose CPU time is counted."""
