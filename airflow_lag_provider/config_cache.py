@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +17,10 @@ log = logging.getLogger(__name__)
 _Check = Callable[[str], str | None]
 _Stamp = tuple[int, int]
 
+# How long a triggerer may go on with what it knows of a file, seconds.
+_RECENT_SECONDS = 5.0
+
+_recent: dict[tuple[str, str], tuple[float, frozenset[str] | None]] = {}
 _loaded: dict[tuple[Path, _Check], tuple[_Stamp, Configuration]] = {}
 
 
@@ -42,10 +48,22 @@ def load(path: Path | str, *, callback_problem: _Check = no_problem) -> Configur
     return configuration
 
 
-def configured_topics(path: str | None, mirror: str) -> frozenset[str] | None:
+async def recent_topics(path: str, mirror: str) -> frozenset[str] | None:
+    """Return what :func:`configured_topics` returned a few seconds ago, or returns now.
+
+    The topics of a minute ask at the same time, and looking at a file takes a thread.
+    """
+    now = time.monotonic()
+    known = _recent.get((path, mirror))
+    if known and now - known[0] < _RECENT_SECONDS:
+        return known[1]
+    topics = await asyncio.to_thread(configured_topics, path, mirror)
+    _recent[path, mirror] = (now, topics)
+    return topics
+
+
+def configured_topics(path: str, mirror: str) -> frozenset[str] | None:
     """Return the topics that the file names for a mirror's group; ``None`` when it can't say."""
-    if path is None:
-        return None
     try:
         configuration = load(path)
     except ConfigurationError as error:

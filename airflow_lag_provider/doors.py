@@ -1,69 +1,20 @@
 """What the two doors to ``observe``, operator and trigger, have in common.
 
-Both hold the same fields, read the run from Airflow and end with the same summary, so that a
-worker and the triggerer can't disagree.
+Both read the run from Airflow and end with the same summary, so that a worker and the triggerer
+can't disagree.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, Protocol
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
 
-from airflow_lag_provider.config_cache import configured_topics
 from airflow_lag_provider.errors import LagError
 from airflow_lag_provider.run import Run
 from airflow_lag_provider.watch import Watch
 
 if TYPE_CHECKING:
     from airflow_lag_provider.observe import Observation, StoredSnapshot
-
-
-class Door(Protocol):
-    """The fields that say what to watch; see ``SSHLagOperator``.
-
-    :param timeout: seconds, or the operator's ``timedelta``.
-    """
-
-    topic: str | None
-    topics: Sequence[str] | str | None
-    group: str
-    bootstrap_servers: str | Sequence[str]
-    ssh_conn_id: str
-    elasticsearch_conn_id: str
-    index: str
-    tool: str
-    command_config: str | None
-    mirror: str | None
-    timeout: Any
-    jvm_opts: str
-    mirrors_file: str | None
-
-
-def watch_of(door: Door) -> Watch:
-    """Return what a door's fields, as they are now, ask for. May read the configuration file."""
-    timeout = door.timeout
-    mirror = door.group if door.mirror is None else door.mirror
-    return Watch(
-        mirror=mirror,
-        topics=words([door.topic or ""] if door.topics is None else door.topics),
-        group=door.group,
-        bootstrap_servers=words(door.bootstrap_servers),
-        ssh_conn_id=door.ssh_conn_id,
-        elasticsearch_conn_id=door.elasticsearch_conn_id,
-        index=door.index,
-        timeout=timeout.total_seconds() if isinstance(timeout, timedelta) else timeout,
-        tool=door.tool,
-        command_config=door.command_config,
-        jvm_opts=door.jvm_opts,
-        configured_topics=configured_topics(door.mirrors_file, mirror),
-    )
-
-
-def words(value: str | Sequence[str] | None) -> tuple[str, ...]:
-    """Return the parts of a list, or of a text with commas, as templates make it."""
-    parts = value.split(",") if isinstance(value, str) else value or ()
-    return tuple(str(part).strip() for part in parts)
 
 
 def run_of(dag_run: Any, ti: Any, *, interval_end: datetime | None) -> Run:

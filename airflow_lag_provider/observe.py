@@ -13,6 +13,7 @@ from typing import Any
 
 from airflow.providers.common.compat.sdk import redact
 
+from airflow_lag_provider import config_cache
 from airflow_lag_provider.collect import Collected, collect
 from airflow_lag_provider.describe import GroupDescription
 from airflow_lag_provider.errors import LagError, StoreError, UnexpectedError
@@ -97,6 +98,7 @@ async def _take(watch: Watch, run: Run) -> list[TopicSnapshot | _Failed]:
         if run.try_number > 1 and collected.ended_at < run.started_at:
             # A cleared run shares its minute and try with a retry that came before it.
             collected = await _collected(watch, run, occasion=run.started_at)
+        unconfigured = await _unconfigured(watch, collected.description)
     except LagError as error:
         failed_at = datetime.now(UTC)
         return [_Failed(topic, error, failed_at) for topic in watch.topics]
@@ -105,7 +107,7 @@ async def _take(watch: Watch, run: Run) -> list[TopicSnapshot | _Failed]:
         unexpected = _unexpected(error)
         return [_Failed(topic, unexpected, datetime.now(UTC)) for topic in watch.topics]
     return [
-        _topic_result(collected.description, topic, watch=watch, taken_at=collected.ended_at)
+        _topic_result(collected, topic, watch=watch, unconfigured=unconfigured)
         for topic in watch.topics
     ]
 
@@ -121,21 +123,30 @@ async def _collected(watch: Watch, run: Run, *, occasion: Hashable) -> Collected
     )
 
 
+async def _unconfigured(watch: Watch, description: GroupDescription) -> tuple[str, ...] | None:
+    """Return those of the group's topics that the configuration doesn't name, sorted."""
+    if watch.mirrors_file is None:
+        return None
+    configured = await config_cache.recent_topics(watch.mirrors_file, watch.mirror)
+    return None if configured is None else tuple(sorted(set(description.topics) - configured))
+
+
 def _topic_result(
-    description: GroupDescription, topic: str, *, watch: Watch, taken_at: datetime
+    collected: Collected, topic: str, *, watch: Watch, unconfigured: tuple[str, ...] | None
 ) -> TopicSnapshot | _Failed:
+    description = collected.description
     try:
         partitions = description.topic(topic)
     except LagError as error:
-        return _Failed(topic, error, taken_at)
+        return _Failed(topic, error, collected.ended_at)
     return TopicSnapshot(
         mirror=watch.mirror,
         group=watch.group,
         topic=topic,
-        taken_at=taken_at,
+        taken_at=collected.ended_at,
         group_state=description.state,
         partitions=partitions,
-        unconfigured_topics=watch.unconfigured(description.topics),
+        unconfigured_topics=unconfigured,
     )
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from pydantic import ValidationError
@@ -29,8 +29,8 @@ class Watch:
     :param tool: path of kafka-consumer-groups.sh on the host, or a name on its PATH.
     :param command_config: client properties file on the host.
     :param jvm_opts: flags of the tool's JVM.
-    :param configured_topics: all topics that the configuration names for the group; ``None``
-        when there is no configuration.
+    :param mirrors_file: path of the configuration that names all topics of the group; ``None``
+        when there is none.
     """
 
     mirror: str
@@ -44,7 +44,7 @@ class Watch:
     tool: str = DEFAULT_TOOL
     command_config: str | None = None
     jvm_opts: str = DEFAULT_JVM_OPTS
-    configured_topics: frozenset[str] | None = field(default=None, repr=False)
+    mirrors_file: str | None = None
 
     @property
     def command(self) -> str:
@@ -57,6 +57,15 @@ class Watch:
             command_config=self.command_config,
             jvm_opts=self.jvm_opts,
         )
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as plain JSON values, as a trigger's arguments have to be."""
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Watch:
+        """Return what :meth:`to_json` was called on."""
+        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
 
     def check(self) -> None:
         """Check all values by the rules of the configuration, since a template gives any text.
@@ -80,12 +89,6 @@ class Watch:
         ]
         if mistakes:
             raise InvalidRequest(f"{'; '.join(mistakes)}.")
-
-    def unconfigured(self, topics: Iterable[str]) -> tuple[str, ...] | None:
-        """Return those of the group's topics that the configuration doesn't name, sorted."""
-        if self.configured_topics is None:
-            return None
-        return tuple(sorted(set(topics) - self.configured_topics))
 
 
 def _mistakes(

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import floor, processes, report, wide_group
-from benchmarks.watching import Arrivals, quantiles, run_delays, wait_for_runs
+from benchmarks.watching import Arrivals, quantiles, run_delays, task_delays, wait_for_runs
 from lab.airflow import Airflow
 from lab.errors import LabError
 from lab.laboratory import Laboratory
@@ -188,6 +188,7 @@ def _watched(stage: Stage, *, minutes: int, warm_up: int, profile: Path | None) 
         "topics": case.topics,
         "documents": f"{len(seen)} of {documents}" if case.path != "floor" else None,
         "run made p50/p95/p99/max s": quantiles(run_delays(url, "queued_at", instants, old=old)),
+        "task deferred or started s": quantiles(task_delays(url, "start_date", instants, old=old)),
         "work begun p50/p95/p99/max s": quantiles(arrivals.beginnings(instants) if seen else ()),
         "searchable p50/p95/p99/max s": quantiles(seen),
         "run closed p50/p95/p99/max s": quantiles(run_delays(url, "end_date", instants, old=old)),

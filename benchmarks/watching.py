@@ -80,11 +80,27 @@ def run_delays(url: str, column: str, instants: Sequence[datetime], *, old: bool
     :param column: ``queued_at`` (the run was made), ``start_date`` or ``end_date`` (closed).
     :param old: whether the database is Airflow 2.11's.
     """
-    due = "data_interval_end" if old else "run_after"
+    return _delays(url, "dag_run AS run", f"run.{column}", instants, old=old)
+
+
+def task_delays(url: str, column: str, instants: Sequence[datetime], *, old: bool) -> list[float]:
+    """Return how long after its scheduled instant each task of these instants got somewhere.
+
+    :param column: ``start_date`` (handed to the triggerer, or started by a worker) or ``end_date``.
+    :param old: whether the database is Airflow 2.11's.
+    """
+    tables = "dag_run AS run JOIN task_instance AS task USING (dag_id, run_id)"
+    return _delays(url, tables, f"task.{column}", instants, old=old)
+
+
+def _delays(
+    url: str, tables: str, column: str, instants: Sequence[datetime], *, old: bool
+) -> list[float]:
+    due = "run.data_interval_end" if old else "run.run_after"
     query = text(
-        f"SELECT extract(epoch FROM {column} - {due}) FROM dag_run "  # noqa: S608 - our own words
+        f"SELECT extract(epoch FROM {column} - {due}) FROM {tables} "  # noqa: S608 - our own words
         f"WHERE {due} >= :first AND {due} <= :last AND {column} IS NOT NULL "
-        "AND run_type = 'scheduled'"
+        "AND run.run_type = 'scheduled'"
     )
     engine = create_engine(url)
     with engine.connect() as connection:

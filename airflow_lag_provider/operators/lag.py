@@ -18,7 +18,7 @@ from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS, A
 from airflow.triggers.base import StartTriggerArgs
 
 from airflow_lag_provider.command import DEFAULT_JVM_OPTS, DEFAULT_TOOL
-from airflow_lag_provider.doors import failure, run_of, sentence, summary, watch_of
+from airflow_lag_provider.doors import failure, run_of, sentence, summary
 from airflow_lag_provider.watch import Watch
 
 if TYPE_CHECKING:
@@ -106,7 +106,6 @@ class SSHLagOperator(BaseOperator):
         self.mirror = mirror
         self.timeout = timeout
         self.jvm_opts = jvm_opts
-
         self.mirrors_file = mirrors_file
         self.deferrable = deferrable
         if deferrable and self._fits_the_trigger():
@@ -129,21 +128,30 @@ class SSHLagOperator(BaseOperator):
         )
 
     def _start_trigger_args(self) -> StartTriggerArgs:
-        values = {name: getattr(self, name) for name in self.template_fields}
-        timeout = self.timeout
+        # In one argument, because Airflow would render each that is also a field with templates.
         return StartTriggerArgs(
             trigger_cls="airflow_lag_provider.triggers.lag.LagTrigger",
-            trigger_kwargs={
-                **{k: list(v) if isinstance(v, tuple) else v for k, v in values.items()},
-                "timeout": timeout.total_seconds() if isinstance(timeout, timedelta) else timeout,
-                "mirrors_file": self.mirrors_file,
-            },
+            trigger_kwargs={"watch": self.watch().to_json()},
             next_method=self.execute_complete.__name__,
         )
 
     def watch(self) -> Watch:
         """Return what this task watches, from its fields as they are now."""
-        return watch_of(self)
+        timeout = self.timeout
+        return Watch(
+            mirror=self.group if self.mirror is None else self.mirror,
+            topics=_words([self.topic or ""] if self.topics is None else self.topics),
+            group=self.group,
+            bootstrap_servers=_words(self.bootstrap_servers),
+            ssh_conn_id=self.ssh_conn_id,
+            elasticsearch_conn_id=self.elasticsearch_conn_id,
+            index=self.index,
+            timeout=timeout.total_seconds() if isinstance(timeout, timedelta) else timeout,
+            tool=self.tool,
+            command_config=self.command_config,
+            jvm_opts=self.jvm_opts,
+            mirrors_file=self.mirrors_file,
+        )
 
     def execute(self, context: Context) -> dict[str, Any] | None:
         """Take the snapshot, write the document and return a summary of it.
@@ -182,3 +190,9 @@ class SSHLagOperator(BaseOperator):
                 context["ti"].xcom_push(key="return_value", value=event["result"])
             raise AirflowException(event["error"])
         return self.execute(context)
+
+
+def _words(value: str | Sequence[str] | None) -> tuple[str, ...]:
+    """Return the parts of a list, or of a text with commas, as templates make it."""
+    parts = value.split(",") if isinstance(value, str) else value or ()
+    return tuple(str(part).strip() for part in parts)

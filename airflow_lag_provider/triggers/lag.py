@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+import sys
+from collections.abc import AsyncIterator, Mapping
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
@@ -11,8 +13,9 @@ from airflow.triggers.base import BaseTrigger, TaskFailedEvent, TaskSuccessEvent
 
 if TYPE_CHECKING:
     from airflow_lag_provider.observe import Observation
-    from airflow_lag_provider.run import Run
     from airflow_lag_provider.watch import Watch
+
+_PIPELINE = "airflow_lag_provider.observe"
 
 
 class LagTrigger(BaseTrigger):
@@ -23,63 +26,16 @@ class LagTrigger(BaseTrigger):
     alone could end a task without its retries. Airflow 2.11 would not try again at all, so there
     a failure that a retry may help is handed to a worker, which fails with it.
 
-    The arguments are the operator's, as plain JSON values without templates.
-
-    :param timeout: seconds.
+    :param watch: what to watch, see ``Watch.to_json``; without templates.
     """
 
-    def __init__(
-        self,
-        *,
-        topic: str | None,
-        topics: Sequence[str] | None,
-        group: str,
-        bootstrap_servers: str | Sequence[str],
-        ssh_conn_id: str,
-        elasticsearch_conn_id: str,
-        index: str,
-        tool: str,
-        command_config: str | None,
-        mirror: str | None,
-        timeout: float,
-        jvm_opts: str,
-        mirrors_file: str | None,
-    ) -> None:
+    def __init__(self, *, watch: Mapping[str, Any]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # Airflow's
-        self.topic = topic
-        self.topics = topics
-        self.group = group
-        self.bootstrap_servers = bootstrap_servers
-        self.ssh_conn_id = ssh_conn_id
-        self.elasticsearch_conn_id = elasticsearch_conn_id
-        self.index = index
-        self.tool = tool
-        self.command_config = command_config
-        self.mirror = mirror
-        self.timeout = timeout
-        self.jvm_opts = jvm_opts
-        self.mirrors_file = mirrors_file
+        self.watch = watch
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
-        """Return the class's path and the arguments."""
-        return (
-            f"{type(self).__module__}.{type(self).__qualname__}",
-            {
-                "topic": self.topic,
-                "topics": self.topics,
-                "group": self.group,
-                "bootstrap_servers": self.bootstrap_servers,
-                "ssh_conn_id": self.ssh_conn_id,
-                "elasticsearch_conn_id": self.elasticsearch_conn_id,
-                "index": self.index,
-                "tool": self.tool,
-                "command_config": self.command_config,
-                "mirror": self.mirror,
-                "timeout": self.timeout,
-                "jvm_opts": self.jvm_opts,
-                "mirrors_file": self.mirrors_file,
-            },
-        )
+        """Return the class's path and the argument."""
+        return f"{type(self).__module__}.{type(self).__qualname__}", {"watch": dict(self.watch)}
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Yield the one event that ends the task, or sends it on to a worker."""
@@ -90,23 +46,20 @@ class LagTrigger(BaseTrigger):
             yield _sent_on({})
             return
         try:
-            # The first import of the clients takes a second, and the configuration is a file.
-            watch, run = await asyncio.to_thread(self._prepared, dag_run)
+            if _PIPELINE not in sys.modules:
+                # The first import of the clients takes a second.
+                await asyncio.to_thread(import_module, _PIPELINE)
+            from airflow_lag_provider.doors import run_of
+            from airflow_lag_provider.observe import observe
+            from airflow_lag_provider.watch import Watch
+
+            watch = Watch.from_json(self.watch)
+            run = run_of(dag_run, self.task_instance, interval_end=dag_run.data_interval_end)
         except Exception:
             self.log.exception("The triggerer can't prepare this run; a worker gets it.")
             yield _sent_on({})
             return
-        from airflow_lag_provider.observe import observe
-
         yield self._event(watch, await observe(watch, run))
-
-    def _prepared(self, dag_run: Any) -> tuple[Watch, Run]:
-        # For its import alone, so that the event loop finds it done.
-        import airflow_lag_provider.observe  # noqa: F401
-        from airflow_lag_provider.doors import run_of, watch_of
-
-        run = run_of(dag_run, self.task_instance, interval_end=dag_run.data_interval_end)
-        return watch_of(self), run
 
     def _event(self, watch: Watch, seen: Observation) -> TriggerEvent:
         from airflow_lag_provider.doors import failure, sentence, summary

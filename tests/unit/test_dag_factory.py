@@ -15,9 +15,9 @@ from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
 
 from airflow_lag_provider import alerts, dag_factory, deadline, yaml_lines
 from airflow_lag_provider.dag_factory import build_dags, check_mirrors, dag_id, mirrors_file
-from airflow_lag_provider.doors import watch_of
 from airflow_lag_provider.errors import ConfigurationError
 from airflow_lag_provider.triggers.lag import LagTrigger
+from airflow_lag_provider.watch import Watch
 
 ROOT = Path(__file__).parents[2]
 
@@ -113,7 +113,7 @@ def test_the_configuration_reaches_dag_and_task(tmp_path: Path) -> None:
     assert (watch.index, watch.timeout, watch.jvm_opts) == ("lag-%Y", 20.0, "-Xmx64M")
     assert watch.tool == "/opt/kafka/bin/kafka-consumer-groups.sh"
     assert watch.command_config == "/etc/client.properties"
-    assert watch.configured_topics == {"orders", "clicks"}
+    assert watch.mirrors_file == str(path)
 
 
 def test_the_dags_page_says_what_it_watches(tmp_path: Path) -> None:
@@ -322,8 +322,9 @@ def test_the_triggerer_does_the_work_unless_the_configuration_says_otherwise(
     (task,) = build_dags(path)["consumer_lag.oasis.orders"].tasks
     assert task.start_from_trigger is (deferrable == "true")
     if deferrable == "true":
-        assert task.start_trigger_args.trigger_kwargs["mirrors_file"] == str(path)
-        assert watch_of(LagTrigger(**task.start_trigger_args.trigger_kwargs)) == task.watch()
+        trigger = LagTrigger(**task.start_trigger_args.trigger_kwargs)
+        assert trigger.watch["mirrors_file"] == str(path)
+        assert Watch.from_json(trigger.watch) == task.watch()
 
 
 def test_only_the_dag_that_airflow_asks_for_is_built(

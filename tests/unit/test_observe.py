@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -48,7 +49,6 @@ WATCH = Watch(
     elasticsearch_conn_id="es",
     index="lag-%Y",
     timeout=25.0,
-    configured_topics=frozenset({"orders"}),
 )
 ROWS = """
 GROUP       TOPIC  PARTITION  CURRENT-OFFSET  LOG-END-OFFSET  LAG  CONSUMER-ID HOST CLIENT-ID
@@ -108,11 +108,16 @@ def observe(watch: Watch = WATCH) -> list[pipeline.StoredSnapshot]:
 
 
 def test_a_snapshot_becomes_the_document_of_its_run(
-    monkeypatch: pytest.MonkeyPatch, store: Store
+    monkeypatch: pytest.MonkeyPatch, store: Store, tmp_path: Path
 ) -> None:
     """The document has the run's identity, its time line, and the topics nobody configured."""
     prints(monkeypatch)
-    (stored,) = observe()
+    file = tmp_path / "mirrors.yaml"
+    file.write_text(
+        "mirrors: {oasis: {ssh_conn_id: mm, bootstrap_servers: [b-1:9092], group: oasis-group, "
+        "topics: {orders: }}}"
+    )
+    (stored,) = observe(replace(WATCH, mirrors_file=str(file)))
     (document,) = store.documents
     assert document.id == stored.document_id == RUN.document_id(mirror="oasis", topic="orders")
     assert store.index == stored.index == "lag-2026"
