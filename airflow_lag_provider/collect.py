@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import AsyncIterator, Hashable, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable, Coroutine, Hashable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import Any
 
 import asyncssh
 from airflow.providers.common.compat.sdk import AirflowException
 
+from airflow_lag_provider.cadence import Cadence
 from airflow_lag_provider.command import split_end_marker
 from airflow_lag_provider.describe import GroupDescription, parse
 from airflow_lag_provider.errors import (
@@ -80,6 +82,8 @@ class _Room:
     work: SharedWork[Collected] = field(default_factory=lambda: SharedWork(keep=KEPT_SECONDS))
     links: Links = field(default_factory=Links)
     slots: defaultdict[tuple[str, int], asyncio.Semaphore] = field(default_factory=_slots)
+    cadence: Cadence = field(default_factory=Cadence)
+    ahead: set[asyncio.Task[None]] = field(default_factory=set)
     turns: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(CALLERS_AT_ONCE))
 
 
@@ -98,7 +102,8 @@ async def collect(
     """Describe a group on the host of an SSH connection, once for all who ask for the same.
 
     Those who give the same connection, command, occasion and attempt get one answer, or each its
-    own error of one failure. No two describes of a command run at the same time.
+    own error of one failure. No two describes of a command run at the same time. What scheduled
+    runs ask for minute after minute begins when its minute does, before they ask.
 
     :param command: see ``command.describe_command``.
     :param group: the group that the command describes.
@@ -109,6 +114,7 @@ async def collect(
     :raises DescribeError: the command did not end in time, or brought no description.
     """
     room = _room()
+    lane = (ssh_conn_id, command)
 
     async def work() -> Collected:
         output = await _run(room, ssh_conn_id=ssh_conn_id, command=command, timeout=timeout)
@@ -118,13 +124,19 @@ async def collect(
         )
         return Collected(description, output.ended_at)
 
-    try:
-        collected = await room.work.result(
-            (ssh_conn_id, command, occasion, attempt),
-            lane=(ssh_conn_id, command),
-            patience=PATIENCE_SECONDS,
-            work=work,
+    def result(occasion: Hashable, attempt: int) -> Coroutine[Any, Any, Collected]:
+        return room.work.result(
+            (*lane, occasion, attempt), lane=lane, patience=PATIENCE_SECONDS, work=work
         )
+
+    if isinstance(occasion, datetime) and attempt == 1:
+        due = room.cadence.next_due(lane, occasion)
+        if due and due > datetime.now(UTC):
+            task = asyncio.create_task(_ahead(due, lambda: result(due, 1)))
+            room.ahead.add(task)
+            task.add_done_callback(room.ahead.discard)
+    try:
+        collected = await result(occasion, attempt)
     except TimeoutError as error:
         raise DescribeTimedOut(
             f"The describe of an earlier run had not ended after {PATIENCE_SECONDS:g} s."
@@ -135,6 +147,13 @@ async def collect(
     async with room.turns:
         await asyncio.sleep(0)
     return collected
+
+
+async def _ahead(due: datetime, result: Callable[[], Coroutine[Any, Any, Collected]]) -> None:
+    """Begin the next minute's work when it is due; those who ask for it learn how it ended."""
+    await asyncio.sleep((due - datetime.now(UTC)).total_seconds())
+    with suppress(LagError, TimeoutError):
+        await result()
 
 
 async def _run(room: _Room, *, ssh_conn_id: str, command: str, timeout: float) -> DescribeOutput:

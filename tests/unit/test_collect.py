@@ -156,3 +156,50 @@ def test_a_cleared_run_does_not_get_what_a_retry_saw_before_it(
 
     asyncio.run(story())
     assert len(runs) == 2
+
+
+def test_the_next_minute_of_a_schedule_begins_before_anybody_asks(runs: list[str]) -> None:
+    """After two minutes in a row the third one's describe is there when its runs come."""
+
+    async def scenario() -> Collected:
+        due = datetime.now(UTC) + timedelta(seconds=0.05)
+        await asked(occasion=due - timedelta(minutes=2))
+        await asked(occasion=due - timedelta(minutes=1))
+        assert len(runs) == 2
+        await asyncio.sleep(0.1)
+        assert len(runs) == 3
+        return await asked(occasion=due)
+
+    assert asyncio.run(scenario()).description.topics == ("orders",)
+    assert len(runs) == 3
+
+
+def test_a_failure_before_anybody_asks_is_told_to_those_who_do(runs: list[str]) -> None:
+    """The work that began with its minute fails its callers, whose next try is a new one."""
+
+    async def scenario() -> list[Any]:
+        due = datetime.now(UTC) + timedelta(seconds=0.05)
+        calls = [{"occasion": due - timedelta(minutes=n)} for n in (2, 1)]
+        for one in calls:
+            await all_of(asked("unreachable", **one))
+        await asyncio.sleep(0.1)
+        return await all_of(
+            *(asked("unreachable", occasion=due, attempt=attempt) for attempt in (1, 1, 2))
+        )
+
+    assert [type(one) for one in asyncio.run(scenario())] == [SSHUnreachable] * 3
+    assert len(runs) == 4
+
+
+def test_nothing_begins_for_runs_by_hand_or_retries(runs: list[str]) -> None:
+    """Only scheduled first tries promise that there will be another one in a minute."""
+
+    async def scenario() -> None:
+        due = datetime.now(UTC) + timedelta(seconds=0.05)
+        for n in (2, 1):
+            await asked(occasion=due - timedelta(minutes=n), attempt=2)
+            await asked(occasion=f"manual {n}")
+        await asyncio.sleep(0.1)
+
+    asyncio.run(scenario())
+    assert len(runs) == 4
