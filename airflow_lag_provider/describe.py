@@ -136,25 +136,23 @@ class _Reading:
         self._not_understood(number, line)
 
     def _add(self, number: int, line: str, row: Row) -> None:
-        figures = row.committed, row.end, row.lag
-        if row.partition == "-" and {row.topic, *figures} == {"-"}:
+        (topic, partition, *figures), owner = row
+        if partition == "-" and {topic, *figures} == {"-"}:
             return  # a member without partitions; since Kafka 1.1 the tool prints none of these
+        committed, end, lag = figures
         try:
-            partition = _integer(row.partition, _INT32)
-            committed, end, lag = [
-                None
-                if figure in _UNKNOWN
-                else int(figure)
-                if len(figure) < _SHORT
-                else _integer(figure, _INT64)
-                for figure in figures
-            ]
+            new = PartitionLag(
+                topic,
+                _integer(partition, _INT32),
+                _offset(committed),
+                _offset(end),
+                _figure(lag),
+                *owner,
+            )
         except ValueError:
             self._not_understood(number, line)
             return
-        offsets = _offset(committed), _offset(end)
-        owner = row.consumer, row.host, row.client
-        self._keep(number, PartitionLag(row.topic, partition, *offsets, lag, *owner))
+        self._keep(number, new)
 
     def _keep(self, number: int, new: PartitionLag) -> None:
         """Keep the partition, once; two rows of it must agree."""
@@ -177,6 +175,22 @@ class _Reading:
         )
 
 
+def _offset(text: str) -> int | None:
+    """Return the offset; below 0 there is none: Kafka uses -1 for "not known"."""
+    number = _figure(text)
+    return None if number is None or number < 0 else number
+
+
+def _figure(text: str) -> int | None:
+    """Return the number of 64 bits, ``None`` where the tool printed none.
+
+    :raises ValueError: it is longer.
+    """
+    if text in _UNKNOWN:
+        return None
+    return int(text) if len(text) < _SHORT else _integer(text, _INT64)
+
+
 def _integer(text: str, limit: int) -> int:
     """Return the number.
 
@@ -186,8 +200,3 @@ def _integer(text: str, limit: int) -> int:
     if not -limit <= number < limit:
         raise ValueError(text)
     return number
-
-
-def _offset(number: int | None) -> int | None:
-    """Return the offset; below 0 there is none: Kafka uses -1 for "not known"."""
-    return None if number is None or number < 0 else number

@@ -7,7 +7,7 @@ may contain blanks, values may be longer than their column, versions add and lea
 from __future__ import annotations
 
 import re
-from typing import Literal, NamedTuple
+from typing import Literal
 
 _NUMBER = r"-?[0-9]++|-|unknown|none"
 # A topic's characters are limited by Kafka itself, so garbage is not taken for a topic.
@@ -30,20 +30,10 @@ _NOBODY = (None, None, None)
 _MIN_GROUP_WIDTH = 15
 
 Owner = tuple[str | None, str | None, str | None]
-"""(consumer, host, client)"""
+"""(consumer, host, client), ``None`` where there is none"""
 
-
-class Row(NamedTuple):
-    """The cells of one row as printed; the owner's are ``None`` where there is none."""
-
-    topic: str
-    partition: str
-    committed: str
-    end: str
-    lag: str
-    consumer: str | None
-    host: str | None
-    client: str | None
+Row = tuple[tuple[str, ...], Owner]
+"""The cells of one row as printed: (topic, partition, committed, end, lag), and its owner's"""
 
 
 class Layout:
@@ -99,7 +89,7 @@ class Layout:
             return "other group"
         found = self._row.match(line)
         if found and (owner := self._owner(found["owner"])):
-            return Row._make((*found.group(*_CORE), *owner))
+            return found.group(*_CORE), owner
         # Tools with an OWNER column describe one group a run, so there it is a spoilt row.
         starts = (f"{self._group} ", f"{self._group},")
         alone = "OWNER" in self._owner_columns and line.startswith(starts)
