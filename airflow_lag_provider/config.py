@@ -40,6 +40,8 @@ _REQUIRED = {
     "group": "the id of MirrorMaker's consumer group",
 }
 _MINUTE = timedelta(minutes=1)
+# Given to each topic, because pydantic copies a default each time that it fills one in.
+_DEFAULTS = {name: field.default for name, field in TopicSettings.model_fields.items()}
 
 _GroupKey = tuple[str, frozenset[str]]
 
@@ -185,7 +187,7 @@ def _mirror(
         _check_lags(file, topic, levels)
         _check_callback(file, topic, levels, callback_problem)
         topics.append(topic)
-    merged["retries"] = _retries(merged)
+    merged["retries"] = _retries(_DEFAULTS | merged)
     return Mirror.model_construct(**merged | {"name": name, "topics": tuple(topics)})
 
 
@@ -205,7 +207,7 @@ def _topic(
         message = f"belongs to the {shared[key]}, which all topics share in layout {layout}; "
         file.add((*path, key), message + "move it to the mirror")
     levels = (*above, level)
-    merged: dict[str, Any] = {}
+    merged = dict(_DEFAULTS)
     for each in levels:
         own = each.values.keys() & TopicSettings.model_fields.keys()
         merged |= {key: each.values[key] for key in own}
@@ -213,13 +215,12 @@ def _topic(
     return Topic.model_construct(**merged | {"name": name}), levels
 
 
-def _retries(merged: Mapping[str, Any]) -> int:
+def _retries(settings: Mapping[str, Any]) -> int:
     """Return the retries of a level; by default one, where its end leaves the minute free."""
-    retries: int | None = merged.get("retries")
+    retries: int | None = settings["retries"]
     if retries is not None:
         return retries
-    timing = TopicSettings.model_construct(**merged)
-    return 1 if 2 * timing.timeout + timing.retry_delay < _MINUTE else 0
+    return 1 if 2 * settings["timeout"] + settings["retry_delay"] < _MINUTE else 0
 
 
 def _check_timing(file: YamlFile, topic: Topic, levels: tuple[_Level, ...]) -> None:

@@ -22,6 +22,21 @@ KeyPath = tuple[str | int, ...]
 UNREADABLE = object()
 """Stands for a value whose mistake is already noted."""
 
+if yaml.__with_libyaml__:
+
+    class _Loader(yaml.composer.Composer, yaml.CSafeLoader):
+        """Takes the events from libyaml and makes the nodes in Python, eight times as fast.
+
+        libyaml's own composer overflows its stack where the nesting is deep, which ends Python.
+        """
+
+        def __init__(self, text: str) -> None:
+            yaml.CSafeLoader.__init__(self, text)
+            yaml.composer.Composer.__init__(self)
+
+else:
+    _Loader = yaml.SafeLoader  # type: ignore[assignment, misc]
+
 _MOST_NODES = 100_000
 _TAG = "tag:yaml.org,2002:"
 _SURROGATES = re.compile("[\ud800-\udfff]")
@@ -187,8 +202,7 @@ def read(path: Path) -> YamlFile:
             "or set `[lag] mirrors_file` in the Airflow configuration."
         ) from error
     try:
-        # Not the faster loader on libyaml: deep nesting overflows its stack, which ends Python.
-        top = yaml.compose(text, Loader=yaml.SafeLoader)
+        top = _composed(text)
         return YamlFile(path.name, top or yaml.ScalarNode(_TAG + "null", "", _start(), _start()))
     except yaml.YAMLError as error:
         raise ConfigurationError(_syntax_message(path.name, text, error)) from error
@@ -196,6 +210,15 @@ def read(path: Path) -> YamlFile:
         raise ConfigurationError(
             f"{path.name}: is nested too deeply; write fewer levels"
         ) from error
+
+
+def _composed(text: str) -> yaml.Node | None:
+    """Return the node at the top of a text, ``None`` when it is empty."""
+    try:
+        return yaml.compose(text, Loader=_Loader)
+    except yaml.YAMLError:
+        # The slower loader takes half characters too, and says better what is wrong.
+        return yaml.compose(text, Loader=yaml.SafeLoader)
 
 
 def path_text(path: KeyPath) -> str:

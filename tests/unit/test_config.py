@@ -11,6 +11,7 @@ import yaml
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from airflow_lag_provider import yaml_lines
 from airflow_lag_provider.config import Configuration, Elasticsearch, Mirror, load
 from airflow_lag_provider.errors import ConfigurationError
 
@@ -205,6 +206,19 @@ def test_ten_mistakes_give_ten_messages():
 def test_file_that_cannot_be_used(write, text, said):
     """A file without any usable mirror raises at once and says where and why."""
     assert said in refused(write(text))
+
+
+@pytest.mark.parametrize("path", [ROOT / "include/mirrors.yaml", FIXTURES / "ten_mistakes.yaml"])
+def test_without_libyaml_a_file_says_the_same(path, monkeypatch):
+    """Both loaders of YAML give one configuration, and the same mistakes in the same lines."""
+    fast = load(path)
+    monkeypatch.setattr(yaml_lines, "_Loader", yaml.SafeLoader)
+    assert load(path) == fast
+
+
+def test_nesting_that_would_overflow_the_stack_of_libyaml(write):
+    """Nesting of any depth is an error, whatever the loader is written in."""
+    assert "nested too deeply" in refused(write("[" * 100_000))
 
 
 def test_missing_file_and_directory(tmp_path):
