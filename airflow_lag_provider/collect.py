@@ -19,7 +19,7 @@ from airflow.providers.common.compat.sdk import AirflowException
 
 from airflow_lag_provider.cadence import Cadence
 from airflow_lag_provider.command import split_end_marker
-from airflow_lag_provider.describe import GroupDescription, parse
+from airflow_lag_provider.describe import GroupDescription, Reading
 from airflow_lag_provider.errors import (
     CommandNotRun,
     DescribeTimedOut,
@@ -32,7 +32,7 @@ from airflow_lag_provider.errors import (
     SSHUnreachable,
 )
 from airflow_lag_provider.hooks.ssh import LagSSHHook, Link, Links, Target
-from airflow_lag_provider.shared_work import SharedWork
+from airflow_lag_provider.shared_work import PerLoop, SharedWork
 
 # How long a description is kept for those of its minute that come later, seconds.
 KEPT_SECONDS = 60.0
@@ -87,7 +87,7 @@ class _Room:
     turns: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(CALLERS_AT_ONCE))
 
 
-_rooms: dict[asyncio.AbstractEventLoop, _Room] = {}
+_rooms = PerLoop(_Room)
 
 
 async def collect(
@@ -113,16 +113,12 @@ async def collect(
     :raises SSHError: no session, or one that ended before the output was whole.
     :raises DescribeError: the command did not end in time, or brought no description.
     """
-    room = _room()
+    room = _rooms.get()
     lane = (ssh_conn_id, command)
 
     async def work() -> Collected:
         output = await _run(room, ssh_conn_id=ssh_conn_id, command=command, timeout=timeout)
-        # In a thread: a group of a thousand topics has tens of thousands of lines.
-        description = await asyncio.to_thread(
-            parse, output.stdout, output.stderr, output.exit_code, group=group
-        )
-        return Collected(description, output.ended_at)
+        return Collected(await _parsed(output, group), output.ended_at)
 
     def result(occasion: Hashable, attempt: int) -> Coroutine[Any, Any, Collected]:
         return room.work.result(
@@ -154,6 +150,18 @@ async def _ahead(due: datetime, result: Callable[[], Coroutine[Any, Any, Collect
     await asyncio.sleep((due - datetime.now(UTC)).total_seconds())
     with suppress(LagError, TimeoutError):
         await result()
+
+
+async def _parsed(output: DescribeOutput, group: str) -> GroupDescription:
+    """Return what the output says.
+
+    Not in a thread: until a thread that computes is through, the event loop loses five
+    milliseconds to it each time that it looks at a file or socket.
+    """
+    reading = Reading(output.stdout, output.stderr, output.exit_code, group=group)
+    for _ in reading.turns():
+        await asyncio.sleep(0)
+    return reading.description()
 
 
 async def _run(room: _Room, *, ssh_conn_id: str, command: str, timeout: float) -> DescribeOutput:
@@ -258,17 +266,6 @@ def _connection_error(error: Exception, *, where: str) -> SSHError:
     kind = next((kind for holds, kind in kinds if holds), SSHConnectionInvalid)
     reason = "no SSH session in time" if isinstance(error, TimeoutError) else _words(error)
     return kind(f"{where}: {reason}.")
-
-
-def _room() -> _Room:
-    """Return the room of the running loop; rooms of loops that ended go."""
-    loop = asyncio.get_running_loop()
-    room = _rooms.get(loop)
-    if room is None:
-        for other in [other for other in _rooms if other.is_closed()]:
-            _rooms.pop(other, None)
-        room = _rooms[loop] = _Room()
-    return room
 
 
 def _words(error: Exception) -> str:

@@ -7,6 +7,7 @@ Understands every format from Kafka 0.9 to 4.x, by the header that each of them 
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -21,6 +22,7 @@ _INT64 = 2**63
 _LONGEST_NUMBER = 25  # digits; Python refuses to read thousands of them
 _SHORT = 19  # a number of fewer characters fits into 64 bits, whatever it is
 _LINE_CHARS = 200
+_LINES_A_TURN = 250
 _UNKNOWN = ("-", "unknown", "none")
 
 
@@ -46,7 +48,7 @@ class GroupDescription:
             rows[row.topic].append(row)
         return {topic: tuple(found) for topic, found in rows.items()}
 
-    @property
+    @cached_property
     def topics(self) -> tuple[str, ...]:
         """The names of the topics that have rows, sorted."""
         return tuple(self._by_topic)
@@ -74,64 +76,96 @@ def parse(stdout: str, stderr: str, exit_code: int, *, group: str) -> GroupDescr
     :param group: the id of the group asked for; rows of other groups are left out.
     :raises DescribeError: when the tool failed or its output can't be trusted whole.
     """
-    reading = _Reading(group)
-    lines = stdout.split("\n")
-    for number, line in enumerate(lines, start=1):
-        text = line.rstrip("\r \t")
-        if not text or reading.take(number, text):
-            continue
-        if describe_lines.is_report(text):
-            raise describe_failures.reported(lines[number - 1 :], stderr, group)
-        reading.pass_by(number, text)
-    for line in stderr.split("\n"):
-        reading.take_state(line.strip())
-    if exit_code != 0:
-        raise describe_failures.ended(exit_code, stdout, stderr, group, len(reading.rows))
-    if reading.problem is not None:
-        raise reading.problem
-    if reading.layout is None:
-        raise describe_failures.nothing_printed(reading.state, stderr, group)
-    rows = tuple(reading.rows[key][1] for key in sorted(reading.rows))
-    return GroupDescription(group, reading.state, rows)
+    reading = Reading(stdout, stderr, exit_code, group=group)
+    for _ in reading.turns():
+        pass
+    return reading.description()
 
 
-class _Reading:
-    """What the lines read so far say; the first problem is kept, an error report may follow."""
+class Reading:
+    """One output that is read turn by turn; its parameters are those of :func:`parse`.
 
-    def __init__(self, group: str) -> None:
-        self.group = group
-        self.layout: Layout | None = None
-        self.rows: dict[tuple[str, int], tuple[int, PartitionLag]] = {}
-        self.state: GroupState = "active"
-        self.problem: DescribeError | None = None
+    The first problem is kept, because the report of a failure may follow.
+    """
 
-    def take(self, number: int, line: str) -> bool:
+    def __init__(self, stdout: str, stderr: str, exit_code: int, *, group: str) -> None:
+        self._stdout = stdout
+        self._stderr = stderr
+        self._exit_code = exit_code
+        self._group = group
+        self._layout: Layout | None = None
+        # By topic and partition number: the line it first stood in, and the row.
+        self._rows: defaultdict[str, dict[int, tuple[int, PartitionLag]]] = defaultdict(dict)
+        self._state: GroupState = "active"
+        self._problem: DescribeError | None = None
+
+    def turns(self) -> Iterator[None]:
+        """Read the lines; yield after each millisecond or two of work.
+
+        Tens of thousands of lines would otherwise hold up an event loop.
+
+        :raises DescribeError: the tool reported a failure.
+        """
+        lines = self._stdout.split("\n")
+        for number, line in enumerate(lines, start=1):
+            if number % _LINES_A_TURN == 0:
+                yield
+            text = line.rstrip("\r \t")
+            if not text or self._take(number, text):
+                continue
+            if describe_lines.is_report(text):
+                raise describe_failures.reported(lines[number - 1 :], self._stderr, self._group)
+            self._pass_by(number, text)
+        for line in self._stderr.split("\n"):
+            self._take_state(line.strip())
+
+    def description(self) -> GroupDescription:
+        """Return what all lines together say.
+
+        :raises DescribeError: the tool failed, or its output can't be trusted whole.
+        """
+        rows = tuple(
+            by_number[partition][1]
+            for _, by_number in sorted(self._rows.items())
+            for partition in sorted(by_number)
+        )
+        if self._exit_code != 0:
+            raise describe_failures.ended(
+                self._exit_code, self._stdout, self._stderr, self._group, len(rows)
+            )
+        if self._problem is not None:
+            raise self._problem
+        if self._layout is None:
+            raise describe_failures.nothing_printed(self._state, self._stderr, self._group)
+        return GroupDescription(self._group, self._state, rows)
+
+    def _take(self, number: int, line: str) -> bool:
         """Take the line in if it is a row or a header; tell whether it was."""
-        row = self.layout.read(line) if self.layout else None
+        row = self._layout.read(line) if self._layout else None
         if row is not None:
             if not isinstance(row, str):
                 self._add(number, line, row)
             return True
-        layout = Layout.of_header(line, self.group)
-        self.layout = layout or self.layout
+        layout = Layout.of_header(line, self._group)
+        self._layout = layout or self._layout
         return layout is not None
 
-    def take_state(self, line: str) -> bool:
+    def _take_state(self, line: str) -> bool:
         """Take the line in if it tells a group's state; tell whether it did."""
         told = describe_lines.stated(line)
-        if told is not None and told[0] == self.group:
-            self.state = told[1]
+        if told is not None and told[0] == self._group:
+            self._state = told[1]
         return told is not None
 
-    def pass_by(self, number: int, line: str) -> None:
+    def _pass_by(self, number: int, line: str) -> None:
         """Let a line go that is neither row, header nor report, if it is known to mean nothing."""
         # Below a GROUP column, what starts with the group's name is a row, whatever it is called.
         spoilt = (
-            self.layout is not None
-            and self.layout.has_group
-            and line.startswith((f"{self.group} ", f"{self.group},"))
+            self._layout is not None
+            and self._layout.has_group
+            and line.startswith((f"{self._group} ", f"{self._group},"))
         )
-        if self.take_state(line) or (describe_lines.is_noise(line) and not spoilt):
+        if self._take_state(line) or (describe_lines.is_noise(line) and not spoilt):
             return
         self._not_understood(number, line)
 
@@ -156,21 +190,21 @@ class _Reading:
 
     def _keep(self, number: int, new: PartitionLag) -> None:
         """Keep the partition, once; two rows of it must agree."""
-        key = (new.topic, new.partition)
-        first, old = self.rows.setdefault(key, (number, new))
+        rows = self._rows[new.topic]
+        first, old = rows.setdefault(new.partition, (number, new))
         if old is new:
             return
         if (old.committed, old.end, old.lag) != (new.committed, new.end, new.lag):
-            self.problem = self.problem or OutputNotUnderstood(
-                f"Lines {first} and {number} of the output for group {quoted(self.group)} differ "
+            self._problem = self._problem or OutputNotUnderstood(
+                f"Lines {first} and {number} of the output for group {quoted(self._group)} differ "
                 f"about partition {new.partition} of topic {quoted(new.topic)}."
             )
         elif old.consumer is None:
-            self.rows[key] = (first, new)
+            rows[new.partition] = (first, new)
 
     def _not_understood(self, number: int, line: str) -> None:
-        self.problem = self.problem or OutputNotUnderstood(
-            f"Line {number} of the output for group {quoted(self.group)} is not understood: "
+        self._problem = self._problem or OutputNotUnderstood(
+            f"Line {number} of the output for group {quoted(self._group)} is not understood: "
             f"'{clean(line, _LINE_CHARS)}'."
         )
 

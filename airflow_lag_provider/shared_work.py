@@ -1,4 +1,4 @@
-"""Work that many ask for and that is done once: plain asyncio, nothing of Airflow or SSH."""
+"""What callers on one event loop share: plain asyncio, nothing of Airflow or SSH."""
 
 from __future__ import annotations
 
@@ -8,6 +8,30 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 ResultT = TypeVar("ResultT")
+SharedT = TypeVar("SharedT")
+
+
+class PerLoop(Generic[SharedT]):
+    """Something that each event loop has one of; those of loops that ended are forgotten.
+
+    :param make: makes it for a loop that has none yet.
+    """
+
+    def __init__(self, make: Callable[[], SharedT]) -> None:
+        self._make = make
+        self._made: dict[asyncio.AbstractEventLoop, SharedT] = {}
+
+    def __len__(self) -> int:
+        return len(self._made)
+
+    def get(self) -> SharedT:
+        """Return the running loop's."""
+        loop = asyncio.get_running_loop()
+        if loop not in self._made:
+            for other in [other for other in self._made if other.is_closed()]:
+                self._made.pop(other, None)
+            self._made[loop] = self._make()
+        return self._made[loop]
 
 
 @dataclass(slots=True)

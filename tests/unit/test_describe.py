@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from airflow_lag_provider import errors
-from airflow_lag_provider.describe import GroupDescription, parse
+from airflow_lag_provider.describe import GroupDescription, Reading, parse
 from airflow_lag_provider.snapshot import PartitionLag
 
 FIXTURES = Path(__file__).parent / "fixtures" / "describe"
@@ -537,3 +537,11 @@ def test_a_member_without_client_id() -> None:
     row = f"{'g':15} {'t':15} 0          1 2 1 {'-' + 'a' * 36:40} {'/10.0.0.1':15} \n"
     found = parse(header + row, "", 0, group="g")
     assert found.partitions == (PartitionLag("t", 0, 1, 2, 1, "-" + "a" * 36, "10.0.0.1", None),)
+
+
+def test_an_output_is_read_in_turns() -> None:
+    """Whoever reads it turn by turn learns the same, and no turn has very many lines."""
+    output = HEADER + "".join(f"g t-{number % 7} {number} 1 2 1 - - -\n" for number in range(2000))
+    reading = Reading(output, "", 0, group="g")
+    assert len(list(reading.turns())) >= 4
+    assert reading.description() == parse(output, "", 0, group="g")

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from airflow_lag_provider.shared_work import SharedWork
+from airflow_lag_provider.shared_work import PerLoop, SharedWork
 
 
 class Job:
@@ -166,3 +166,18 @@ def test_a_lane_that_stays_busy_ends_the_wait_with_a_timeout() -> None:
         assert await first == "done"
 
     asyncio.run(story())
+
+
+def test_each_event_loop_has_its_own() -> None:
+    """In one loop it is the same each time; of loops that ended only the last one is kept."""
+    things = PerLoop[list[str]](list)
+    seen = []
+
+    async def story() -> None:
+        assert things.get() is things.get()
+        seen.append(things.get())
+
+    for _ in range(3):
+        asyncio.run(story())
+    assert len({id(one) for one in seen}) == 3
+    assert len(things) == 1
