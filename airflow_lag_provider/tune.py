@@ -213,14 +213,24 @@ def _executor(load: Load, slots: int, present: Present) -> Iterator[Setting]:
 
 
 def _triggerer(load: Load, version: Version, present: Present) -> Iterator[Setting]:
-    if load.triggerer_tasks:
+    if not load.triggerer_tasks:
+        return
+    waiting = counted(load.triggerer_tasks, "task a minute waits", "tasks a minute wait")
+    yield _number(
+        "triggerer",
+        "capacity" if version >= (3, 0) else "default_capacity",
+        load.triggers_at_once,
+        f"{waiting} in the triggerer, and while a host hangs those of the next minutes come on "
+        "top. One triggerer alone should hold them all.",
+        present,
+    )
+    if version >= (3, 2):
         yield _number(
             "triggerer",
-            "capacity" if version >= (3, 0) else "default_capacity",
-            load.triggers_at_once,
-            f"{counted(load.triggerer_tasks, 'task a minute waits', 'tasks a minute wait')} in the "
-            "triggerer, and while a host hangs those of the next minutes come on top. One "
-            "triggerer alone should hold them all.",
+            "max_trigger_to_select_per_loop",
+            load.triggerer_tasks,
+            f"{waiting} in the triggerer, all from the same second on. What one loop of it doesn't "
+            "take waits for the next, a second or more later.",
             present,
         )
 

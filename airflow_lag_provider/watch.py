@@ -65,7 +65,11 @@ class Watch:
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Watch:
         """Return what :meth:`to_json` was called on."""
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+        fields: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in values.items()
+        }
+        return cls(**fields)
 
     def check(self) -> None:
         """Check all values by the rules of the configuration, since a template gives any text.

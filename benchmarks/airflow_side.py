@@ -13,7 +13,7 @@ import subprocess
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -268,25 +268,28 @@ def main(words: Sequence[str] | None = None) -> None:
     if chosen.short:
         chosen.topics, chosen.minutes, chosen.warm_up = "10", 1, 0
     sizes = [int(size) for size in chosen.topics.split(",")]
+    extra = dict(pair.split("=", 1) for pair in chosen.set)
     rows = []
     with Laboratory(
-        logs=chosen.logs, progress=print, mirrormaker=False, producer=False, sshd=False, topics=()
-    ) as lab:
-        made = max(sizes)
-        wide_group.make_group(lab, topics=made, partitions=chosen.partitions)
-        print(f"{made} topics are made", flush=True)
+        logs=chosen.logs, progress=print, mirrormaker=False, producer=False, sshd=False, topics=(),
+        source_heap=384 + sum(sizes) * chosen.partitions // 10,
+    ) as lab:  # fmt: skip
+        for case in _cases(chosen, sizes):
+            wide_group.make_group(lab, topics=case.topics, partitions=case.partitions)
+            rows.append(
+                measure(case, lab, minutes=chosen.minutes, warm_up=chosen.warm_up, extra=extra,
+                        profile=chosen.profile)
+            )  # fmt: skip
+            report.publish(chosen.name, rows, minutes=chosen.minutes)
+
+
+def _cases(chosen: argparse.Namespace, sizes: Sequence[int]) -> Iterator[Case]:
+    for size in sizes:
         for version in chosen.airflow.split(","):
             for layout in chosen.layout.split(","):
                 for path in chosen.path.split(","):
-                    for size in sizes:
-                        case = Case(version=version, layout=layout, path=path, topics=size,
-                                    partitions=chosen.partitions)  # fmt: skip
-                        extra = dict(pair.split("=", 1) for pair in chosen.set)
-                        rows.append(
-                            measure(case, lab, minutes=chosen.minutes, warm_up=chosen.warm_up,
-                                    extra=extra, profile=chosen.profile)
-                        )  # fmt: skip
-                        report.publish(chosen.name, rows, minutes=chosen.minutes)
+                    yield Case(version=version, layout=layout, path=path, topics=size,
+                               partitions=chosen.partitions)  # fmt: skip
 
 
 if __name__ == "__main__":

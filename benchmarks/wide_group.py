@@ -13,19 +13,30 @@ from lab.laboratory import Laboratory
 from lab.sshd import AsyncsshServer
 from lab.workspace import REPOSITORY
 
-GROUP = "wide-group"
 _TOPICS_AT_ONCE = 50
+# A broker that has just made 18,000 partitions is slow for some minutes.
+_PATIENCE_SECONDS = 300
+
+
+def group_name(count: int) -> str:
+    """Return the name of the group with so many topics."""
+    return f"wide-{count}"
 
 
 def topic_names(count: int) -> list[str]:
-    """Return the topics' names."""
-    return [f"wide-{number:04}" for number in range(count)]
+    """Return its topics' names."""
+    return [f"wide-{count}-{number:04}" for number in range(count)]
 
 
 def make_group(lab: Laboratory, *, topics: int, partitions: int) -> None:
-    """Create topics and commit offset 0 on all their partitions for a group without members."""
-    names = topic_names(topics)
-    admin = client.admin(lab.source.bootstrap)
+    """Create topics and commit offset 0 on all their partitions for a group without members.
+
+    Does nothing when the group is there.
+    """
+    bootstrap, names, group = lab.source.bootstrap, topic_names(topics), group_name(topics)
+    if client.committed_offsets(bootstrap, group, names[-1]):
+        return
+    admin = client.admin(bootstrap)
     for start in range(0, topics, _TOPICS_AT_ONCE):
         some = names[start : start + _TOPICS_AT_ONCE]
         new = [NewTopic(name, num_partitions=partitions, replication_factor=1) for name in some]
@@ -34,7 +45,8 @@ def make_group(lab: Laboratory, *, topics: int, partitions: int) -> None:
     for start in range(0, topics, _TOPICS_AT_ONCE):
         some = names[start : start + _TOPICS_AT_ONCE]
         offsets = {(name, number): 0 for name in some for number in range(partitions)}
-        client.commit_offsets(lab.source.bootstrap, GROUP, offsets)
+        client.commit_offsets(bootstrap, group, offsets, patience=_PATIENCE_SECONDS)
+    print(f"{topics} topics are made", flush=True)
 
 
 def write_project(
@@ -49,7 +61,7 @@ def write_project(
     mirror: dict[str, Any] = {
         "ssh_conn_id": "mirrormaker",
         "bootstrap_servers": [lab.source.bootstrap],
-        "group": GROUP,
+        "group": group_name(topics),
         "tool": str(lab.tool),
         "layout": layout,
         "deferrable": deferrable,

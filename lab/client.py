@@ -149,12 +149,8 @@ def committed_offsets(bootstrap: str, group: str, topic: str) -> dict[int, int]:
 
     :raises LabError: the broker does not answer
     """
-    request = [ConsumerGroupTopicPartitions(group)]
-    client = admin(bootstrap)
-    futures = client.list_consumer_group_offsets(request, request_timeout=_TIMEOUT)
-    answer = _result(futures[group], f"offsets of group {group!r} can't be read")
-    found = answer.topic_partitions or []
-    return {p.partition: p.offset for p in found if p.topic == topic and p.offset >= 0}
+    found = _all_committed_offsets(bootstrap, group)
+    return {partition: offset for (name, partition), offset in found.items() if name == topic}
 
 
 def read_offsets(bootstrap: str, group: str, topic: str) -> dict[int, PartitionOffsets]:
@@ -170,26 +166,28 @@ def read_offsets(bootstrap: str, group: str, topic: str) -> dict[int, PartitionO
     return {p: PartitionOffsets(committed.get(p), end) for p, end in ends.items()}
 
 
-def commit_offsets(bootstrap: str, group: str, offsets: Mapping[tuple[str, int], int]) -> None:
+def commit_offsets(
+    bootstrap: str,
+    group: str,
+    offsets: Mapping[tuple[str, int], int],
+    *,
+    patience: float = _WARM_UP_SECONDS,
+) -> None:
     """Commit offsets for a group without members, also beyond the end, and read them back.
 
     A broker that has just made its ``__consumer_offsets`` can lose a commit without a word, so it
     is repeated until it is there.
 
     :param offsets: the offset to commit by topic and partition
+    :param patience: seconds; a broker that has just made thousands of partitions needs some
     :raises ReadBackError: the broker takes the commits, and doesn't have them
     :raises LabError: the broker does not take them
     """
-    topics = {topic for topic, _ in offsets}
-    deadline = time.monotonic() + _WARM_UP_SECONDS
+    deadline = time.monotonic() + patience
     while True:
         error = _try_commit(bootstrap, group, offsets)
         if error is None:
-            found = {
-                (topic, partition): offset
-                for topic in topics
-                for partition, offset in committed_offsets(bootstrap, group, topic).items()
-            }
+            found = _all_committed_offsets(bootstrap, group)
             if all(found.get(key) == offset for key, offset in offsets.items()):
                 return
         if time.monotonic() > deadline:
@@ -233,6 +231,15 @@ def members_of(bootstrap: str, group: str) -> Iterable[str]:
     :raises LabError: the broker does not answer
     """
     return [member.client_id for member in _describe(bootstrap, group).members]
+
+
+def _all_committed_offsets(bootstrap: str, group: str) -> dict[tuple[str, int], int]:
+    """Return a group's committed offsets by topic and partition."""
+    request = [ConsumerGroupTopicPartitions(group)]
+    futures = admin(bootstrap).list_consumer_group_offsets(request, request_timeout=_TIMEOUT)
+    answer = _result(futures[group], f"offsets of group {group!r} can't be read")
+    found = answer.topic_partitions or []
+    return {(one.topic, one.partition): one.offset for one in found if one.offset >= 0}
 
 
 def _describe(bootstrap: str, group: str) -> Any:

@@ -66,6 +66,7 @@ class Broker(Part):
     :param auto_create_topics: whether writing to a missing topic makes it. Off on the source, where
         a deleted topic must stay deleted; on for the target, as MirrorMaker needs it.
     :param settings: further lines of its server.properties
+    :param heap_megabytes: its largest heap; thousands of partitions want more
     """
 
     def __init__(
@@ -76,6 +77,7 @@ class Broker(Part):
         home: Path,
         auto_create_topics: bool = False,
         settings: Mapping[str, str | int] | None = None,
+        heap_megabytes: int = 384,
     ) -> None:
         self.name = name
         self.port = free_port()
@@ -88,7 +90,7 @@ class Broker(Part):
         self._process = Process(
             workspace=workspace,
             name=f"kafka-{name}",
-            command=java_command(home, 384, "kafka.Kafka", self._configuration),
+            command=java_command(home, heap_megabytes, "kafka.Kafka", self._configuration),
         )
         self._format = Process(
             workspace=workspace,

@@ -39,6 +39,7 @@ class Laboratory:
     :param group: MirrorMaker's consumer group
     :param topics: topics that are made, mirrored and written to
     :param partitions: number of partitions of each
+    :param source_heap: the source broker's largest heap in MB; thousands of partitions want more
     :param logs: directory for the parts' logs, which then stays; by default they go with the rest
     """
 
@@ -57,11 +58,13 @@ class Laboratory:
         group: str = GROUP,
         topics: Sequence[str] = TOPICS,
         partitions: int = 18,
+        source_heap: int = 384,
         logs: Path | None = None,
     ) -> None:
         self.topics = tuple(topics)
         self.partitions = partitions
         self.group = group
+        self._source_heap = source_heap
         self._progress = progress
         self._with_kafka = kafka
         self._with_mirrormaker = kafka and mirrormaker
@@ -174,7 +177,12 @@ class Laboratory:
 
     def _start_kafka(self) -> None:
         home = self._home = write_distribution(self.workspace, self._progress)
-        source = self._source = Broker(workspace=self.workspace, name="source", home=home)
+        source = self._source = Broker(
+            workspace=self.workspace,
+            name="source",
+            home=home,
+            heap_megabytes=self._source_heap,
+        )
         starts = [lambda: self._start_broker(source)]
         if self._with_mirrormaker:
             target = self._target = Broker(

@@ -33,6 +33,7 @@ OF_VERSION = {
         ("dag_processor", "min_file_process_interval"): "30",
         ("dag_processor", "max_callbacks_per_loop"): "20",
         ("triggerer", "capacity"): "1000",
+        ("triggerer", "max_trigger_to_select_per_loop"): "50",
     },
 }
 
@@ -85,6 +86,7 @@ def test_300_topics_on_airflow_3(tmp_path: Path) -> None:
         "scheduler.max_dagruns_per_loop_to_schedule": 300,
         "dag_processor.min_file_process_interval": 90,
         "dag_processor.max_callbacks_per_loop": 300,
+        "triggerer.max_trigger_to_select_per_loop": 300,
     }
     assert (one.triggerers, one.pools) == (1, ())
     assert setting(one, "capacity").needed == 600
@@ -113,6 +115,7 @@ def test_1000_topics_need_room_in_the_triggerer(tmp_path: Path) -> None:
         "dag_processor.min_file_process_interval": 300,
         "dag_processor.max_callbacks_per_loop": 1000,
         "triggerer.capacity": 2000,
+        "triggerer.max_trigger_to_select_per_loop": 1000,
     }
     assert one.triggerers == 1
     assert advice(tmp_path, topics=1001, mirrors=2).triggerers == 2
@@ -183,6 +186,7 @@ def test_what_suffices_is_kept(tmp_path: Path) -> None:
         ("scheduler", "max_dagruns_per_loop_to_schedule"): "5000",
         ("dag_processor", "min_file_process_interval"): "90",
         ("dag_processor", "max_callbacks_per_loop"): "300",
+        ("triggerer", "max_trigger_to_select_per_loop"): "300",
     }
     assert changes(advice(tmp_path, topics=300, present=plenty)) == {}
 
@@ -272,6 +276,7 @@ def test_the_environment_file_changes_only_what_does_not_suffice(tmp_path: Path)
         "AIRFLOW__SCHEDULER__MAX_DAGRUNS_PER_LOOP_TO_SCHEDULE=300",
         "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL=90",
         "AIRFLOW__DAG_PROCESSOR__MAX_CALLBACKS_PER_LOOP=300",
+        "AIRFLOW__TRIGGERER__MAX_TRIGGER_TO_SELECT_PER_LOOP=300",
     ]
     at = lines.index("AIRFLOW__SCHEDULER__MAX_DAGRUNS_TO_CREATE_PER_LOOP=300")
     assert lines[at - 1].startswith("# ")
