@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 from airflow_lag_provider import config
 from airflow_lag_provider.config import Configuration
 from airflow_lag_provider.errors import ConfigurationError
+from airflow_lag_provider.shared_work import PerLoop, SharedWork
 
 log = logging.getLogger(__name__)
 
@@ -20,7 +20,9 @@ _Stamp = tuple[int, int]
 # How long a triggerer may go on with what it knows of a file, seconds.
 _RECENT_SECONDS = 5.0
 
-_recent: dict[tuple[str, str], tuple[float, frozenset[str] | None]] = {}
+_recent: PerLoop[SharedWork[frozenset[str] | None]] = PerLoop(
+    lambda: SharedWork(keep=_RECENT_SECONDS)
+)
 _loaded: dict[tuple[Path, _Check], tuple[_Stamp, Configuration]] = {}
 
 
@@ -53,13 +55,11 @@ async def recent_topics(path: str, mirror: str) -> frozenset[str] | None:
 
     The topics of a minute ask at the same time, and looking at a file takes a thread.
     """
-    now = time.monotonic()
-    known = _recent.get((path, mirror))
-    if known and now - known[0] < _RECENT_SECONDS:
-        return known[1]
-    topics = await asyncio.to_thread(configured_topics, path, mirror)
-    _recent[path, mirror] = (now, topics)
-    return topics
+    key = (path, mirror)
+    # A lane of its own: nothing to wait for.
+    return await _recent.get().result(
+        key, lane=key, patience=1.0, work=lambda: asyncio.to_thread(configured_topics, *key)
+    )
 
 
 def configured_topics(path: str, mirror: str) -> frozenset[str] | None:

@@ -7,7 +7,6 @@ it where the mistake is reported.
 from __future__ import annotations
 
 import re
-import unicodedata
 from datetime import UTC, date, datetime, timedelta
 from ipaddress import IPv4Address, IPv6Address
 from keyword import iskeyword
@@ -18,6 +17,8 @@ from pydantic import AfterValidator, BeforeValidator, Field
 from airflow_lag_provider.yaml_lines import shown
 
 _UNITS = {"s": 1, "m": 60, "h": 3600}
+# What Unicode calls control characters, line separators and paragraph separators.
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 def _line_of_text(most: int) -> AfterValidator:
@@ -28,7 +29,7 @@ def _line_of_text(most: int) -> AfterValidator:
             raise ValueError("is empty; write a name")
         if len(value) > most:
             raise ValueError(f"is too long; write at most {most} characters")
-        if _has_control_characters(value):
+        if _CONTROL.search(value):
             raise ValueError("holds a control character or line break; leave it out")
         return _no_template(value)
 
@@ -40,10 +41,6 @@ def _no_template(value: str) -> str:
     if re.search(r"\{[{%#]", value):
         raise ValueError("holds {{, {% or {#, which Airflow would render as a template")
     return value
-
-
-def _has_control_characters(value: str) -> bool:
-    return any(unicodedata.category(character) in {"Cc", "Zl", "Zp"} for character in value)
 
 
 def _seconds_written(value: object) -> int | None:
@@ -144,7 +141,7 @@ def _tool(value: str) -> str:
 
 
 def _jvm_opts(value: str) -> str:
-    if _has_control_characters(value):
+    if _CONTROL.search(value):
         raise ValueError("holds a control character or line break; write the flags on one line")
     for flag in value.split():
         name = flag.partition("=")[0]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import Any
 
 from pydantic import ValidationError
@@ -14,7 +15,7 @@ from airflow_lag_provider.config_values import topic_name_problem
 from airflow_lag_provider.errors import InvalidRequest
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Watch:
     """Topics of one consumer group, how to describe it, and where the documents go.
 
@@ -46,7 +47,7 @@ class Watch:
     jvm_opts: str = DEFAULT_JVM_OPTS
     mirrors_file: str | None = None
 
-    @property
+    @cached_property
     def command(self) -> str:
         """The describe command, as it is sent to the host."""
         return describe_command(
@@ -66,8 +67,7 @@ class Watch:
     def from_json(cls, values: Mapping[str, Any]) -> Watch:
         """Return what :meth:`to_json` was called on."""
         fields: dict[str, Any] = {
-            name: tuple(value) if isinstance(value, list) else value
-            for name, value in values.items()
+            k: tuple(v) if isinstance(v, list) else v for k, v in values.items()
         }
         return cls(**fields)
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import tempfile
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
@@ -17,7 +19,7 @@ from airflow_lag_provider.describe import parse
 from airflow_lag_provider.hooks.elasticsearch import Document
 from airflow_lag_provider.run import Run
 from airflow_lag_provider.watch import Watch
-from benchmarks import outputs
+from benchmarks import outputs, projects
 from benchmarks.timing import Course
 
 _DUE = datetime(2026, 11, 22, 13, 35, tzinfo=UTC)
@@ -28,18 +30,22 @@ def rows(course: Course, *, short: bool) -> list[dict[str, Any]]:
     logging.disable(logging.INFO)
     found = []
     for size in (20,) if short else (100, 1_000):
-        group = _Group(size)
-        found += [
-            course.row("description to documents", size, "topic", group.documents),
-            course.row("documents to JSON", size, "topic", group.serialised),
-        ]
+        with tempfile.TemporaryDirectory() as folder:
+            group = _Group(size, projects.write(Path(folder), topics=size))
+            found += [
+                course.row("description to documents", size, "topic", group.documents),
+                course.row("documents to JSON", size, "topic", group.serialised),
+            ]
     return found
 
 
 class _Group:
-    """A group whose topics are all watched by one task, as in layout group."""
+    """A group whose topics are all watched by one task, as in layout group.
 
-    def __init__(self, topics: int) -> None:
+    :param mirrors: the configuration that names them.
+    """
+
+    def __init__(self, topics: int, mirrors: Path) -> None:
         text = outputs.output("3.9", topics * outputs.PARTITIONS)
         described = parse(text, "", 0, group=outputs.GROUP)
         self.collected = Collected(described, _DUE + timedelta(seconds=3))
@@ -53,7 +59,7 @@ class _Group:
             elasticsearch_conn_id="elasticsearch_default",
             index="consumer_lag",
             timeout=25.0,
-            configured_topics=frozenset(names),
+            mirrors_file=str(mirrors),
         )
         self.run = Run(
             dag_id="consumer_lag.oasis",

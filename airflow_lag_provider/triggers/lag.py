@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 from collections.abc import AsyncIterator, Mapping
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -16,6 +15,8 @@ if TYPE_CHECKING:
     from airflow_lag_provider.watch import Watch
 
 _PIPELINE = "airflow_lag_provider.observe"
+# Not `in sys.modules`: there is also what a thread has only begun to import.
+_imported: set[str] = set()
 
 
 class LagTrigger(BaseTrigger):
@@ -32,23 +33,33 @@ class LagTrigger(BaseTrigger):
     def __init__(self, *, watch: Mapping[str, Any]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # Airflow's
         self.watch = watch
+        self._dag_run: Any = None
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return the class's path and the argument."""
         return f"{type(self).__module__}.{type(self).__qualname__}", {"watch": dict(self.watch)}
 
+    def render_template_fields(self, context: Any, jinja_env: Any = None) -> None:
+        """Keep the run that the context is of: Airflow 3 calls this before :meth:`run`.
+
+        There is nothing to render, and no environment to make for it on the event loop.
+        """
+        self._dag_run = context.get("dag_run")
+
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Yield the one event that ends the task, or sends it on to a worker."""
-        dag_run = _dag_run(self.task_instance)
+        # Airflow 2 has it on the task instance.
+        dag_run = self._dag_run or getattr(self.task_instance, "dag_run", None)
         if dag_run is None:
             # Airflow tells nothing of the run of a task that its DAG no longer has in this form:
             # the operator does the work.
             yield _sent_on({})
             return
         try:
-            if _PIPELINE not in sys.modules:
+            if _PIPELINE not in _imported:
                 # The first import of the clients takes a second.
                 await asyncio.to_thread(import_module, _PIPELINE)
+                _imported.add(_PIPELINE)
             from airflow_lag_provider.doors import run_of
             from airflow_lag_provider.observe import observe
             from airflow_lag_provider.watch import Watch
@@ -74,13 +85,6 @@ class LagTrigger(BaseTrigger):
         if seen.error.retriable and not AIRFLOW_V_3_0_PLUS:
             return _sent_on({"error": failure(seen.error), "result": result})
         return TaskFailedEvent(xcoms=xcoms)
-
-
-def _dag_run(ti: Any) -> Any:
-    """Return the DAG run of a trigger's task instance, ``None`` where Airflow gives none."""
-    if hasattr(ti, "get_template_context") and AIRFLOW_V_3_0_PLUS:
-        return ti.get_template_context().get("dag_run")
-    return getattr(ti, "dag_run", None)
 
 
 def _sent_on(payload: dict[str, Any]) -> TriggerEvent:

@@ -55,7 +55,8 @@ def events(dag_run: Any = DAG_RUN) -> list[TriggerEvent]:
     trigger = LagTrigger(**TASK.start_trigger_args.trigger_kwargs)
     ti = SimpleNamespace(dag_id="dag", task_id="orders", try_number=2, dag_run=dag_run)
     if AIRFLOW_V_3_0_PLUS:
-        ti.get_template_context = lambda: {"dag_run": dag_run}
+        del ti.dag_run
+        trigger.render_template_fields({"dag_run": dag_run})
     # Not by its setter, which wants a whole task.
     trigger.__dict__["_task_instance" if AIRFLOW_V_3_0_PLUS else "task_instance"] = ti
 
