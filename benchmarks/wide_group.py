@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
 import yaml
+from confluent_kafka import Consumer, KafkaException, TopicPartition
 from confluent_kafka.admin import NewTopic  # type: ignore[attr-defined]
 
 from lab import client
+from lab.errors import LabError
 from lab.laboratory import Laboratory
 from lab.sshd import AsyncsshServer
 from lab.workspace import REPOSITORY
 
 _TOPICS_AT_ONCE = 50
-# A broker that has just made 18,000 partitions is slow for some minutes.
-_PATIENCE_SECONDS = 300
+_PATIENCE_SECONDS = 400
 
 
 def group_name(count: int) -> str:
@@ -34,19 +36,39 @@ def make_group(lab: Laboratory, *, topics: int, partitions: int) -> None:
     Does nothing when the group is there.
     """
     bootstrap, names, group = lab.source.bootstrap, topic_names(topics), group_name(topics)
-    if client.committed_offsets(bootstrap, group, names[-1]):
-        return
     admin = client.admin(bootstrap)
-    for start in range(0, topics, _TOPICS_AT_ONCE):
+    if names[-1] in admin.list_topics(timeout=60).topics:
+        return
+    # First, because a broker that makes thousands of partitions is busy with them for minutes: the
+    # first commit makes the topic that the broker keeps commits in.
+    client.create_topic(bootstrap, names[0], partitions)
+    client.commit_offsets(bootstrap, group, {(names[0], 0): 0})
+    for start in range(1, topics, _TOPICS_AT_ONCE):
         some = names[start : start + _TOPICS_AT_ONCE]
         new = [NewTopic(name, num_partitions=partitions, replication_factor=1) for name in some]
         for future in admin.create_topics(new, operation_timeout=60, request_timeout=90).values():
             future.result(120)
-    for start in range(0, topics, _TOPICS_AT_ONCE):
-        some = names[start : start + _TOPICS_AT_ONCE]
-        offsets = {(name, number): 0 for name in some for number in range(partitions)}
-        client.commit_offsets(bootstrap, group, offsets, patience=_PATIENCE_SECONDS)
+    consumer = Consumer(
+        {"bootstrap.servers": bootstrap, "group.id": group, "enable.auto.commit": False}
+    )
+    deadline = time.monotonic() + _PATIENCE_SECONDS
+    for name in names:
+        offsets = [TopicPartition(name, n, 0) for n in range(partitions)]
+        while error := _refusal(consumer, offsets):
+            if time.monotonic() > deadline:
+                raise LabError(f"offsets of {name} can't be committed: {error}")
+            time.sleep(1)
+    consumer.close()
     print(f"{topics} topics are made", flush=True)
+
+
+def _refusal(consumer: Consumer, offsets: list[TopicPartition]) -> object:
+    """Commit, and return why the broker doesn't take it: it may not know the topic yet."""
+    try:
+        found = consumer.commit(offsets=offsets, asynchronous=False) or ()
+    except KafkaException as error:
+        return error
+    return next((one.error for one in found if one.error), None)
 
 
 def write_project(

@@ -166,24 +166,17 @@ def read_offsets(bootstrap: str, group: str, topic: str) -> dict[int, PartitionO
     return {p: PartitionOffsets(committed.get(p), end) for p, end in ends.items()}
 
 
-def commit_offsets(
-    bootstrap: str,
-    group: str,
-    offsets: Mapping[tuple[str, int], int],
-    *,
-    patience: float = _WARM_UP_SECONDS,
-) -> None:
+def commit_offsets(bootstrap: str, group: str, offsets: Mapping[tuple[str, int], int]) -> None:
     """Commit offsets for a group without members, also beyond the end, and read them back.
 
     A broker that has just made its ``__consumer_offsets`` can lose a commit without a word, so it
     is repeated until it is there.
 
     :param offsets: the offset to commit by topic and partition
-    :param patience: seconds; a broker that has just made thousands of partitions needs some
     :raises ReadBackError: the broker takes the commits, and doesn't have them
     :raises LabError: the broker does not take them
     """
-    deadline = time.monotonic() + patience
+    deadline = time.monotonic() + _WARM_UP_SECONDS
     while True:
         error = _try_commit(bootstrap, group, offsets)
         if error is None:
@@ -236,7 +229,9 @@ def members_of(bootstrap: str, group: str) -> Iterable[str]:
 def _all_committed_offsets(bootstrap: str, group: str) -> dict[tuple[str, int], int]:
     """Return a group's committed offsets by topic and partition."""
     request = [ConsumerGroupTopicPartitions(group)]
-    futures = admin(bootstrap).list_consumer_group_offsets(request, request_timeout=_TIMEOUT)
+    # Kept in a name: the futures of a client that is gone never end.
+    client = admin(bootstrap)
+    futures = client.list_consumer_group_offsets(request, request_timeout=_TIMEOUT)
     answer = _result(futures[group], f"offsets of group {group!r} can't be read")
     found = answer.topic_partitions or []
     return {(one.topic, one.partition): one.offset for one in found if one.offset >= 0}
