@@ -139,7 +139,8 @@ async def _repeat_async(read: Callable[[], Awaitable[Lags]], every: float) -> No
 
 
 def _say(began: float, lags: Lags) -> None:
-    print(Reading(began, time.time(), lags).line(), flush=True)
+    ended = time.time()
+    print(Reading(began, ended, ended - began, lags).line(), flush=True)
 
 
 PROGRAMS: dict[str, Callable[[Settings], None] | Callable[[Settings], Awaitable[None]]] = {

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Iterable
 from contextlib import suppress
+from pathlib import Path
 from typing import Self
 
 import psutil
@@ -54,6 +55,14 @@ def own_seconds(pid: int) -> float:
     return time.clock_gettime(clock.value)
 
 
+def own_peak_mb(pid: int) -> float:
+    """Return the largest resident set that one process has had, in MB."""
+    for line in Path(f"/proc/{pid}/status").read_text(encoding="utf-8").splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) * 1024 / 1e6
+    raise ProcessLookupError(pid)
+
+
 class Watch:
     """What a process tree costs from entering to leaving; a context manager.
 
@@ -93,11 +102,6 @@ class Watch:
     def jvms(self) -> int:
         """How many JVMs were started."""
         return len(self._java) - self._running
-
-    @property
-    def minutes(self) -> float:
-        """How long it lasted."""
-        return self.seconds / 60
 
     def _cpu(self) -> float:
         # What ends between the look at its parent and the look at it is missing from one look.

@@ -137,7 +137,7 @@ class KlagExporter(Program):
         while not self._stopping.wait(self._every if self._found else 0.5):
             with suppress(URLError, OSError), urlopen(self._url, timeout=5) as answer:
                 reading = Reading.of_metrics(answer.read().decode())
-                if reading and reading.lags and reading not in self._found:
+                if reading and reading not in self._found:
                     self._found.append(reading)
 
 

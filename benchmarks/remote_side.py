@@ -43,15 +43,15 @@ def measure(lab: Laboratory, way: str, topics: int, *, seconds: float) -> dict[s
 
 def row(title: str, topics: int, outcome: Outcome) -> dict[str, Any]:
     """Return the figures of a way."""
-    watch = outcome.watch
+    watch, minutes = outcome.watch, outcome.minutes
     names = wide_group.topic_names(topics)
-    each = sorted(round(outcome.samples[name] / watch.minutes, 1) for name in names)
+    each = sorted(round(outcome.samples[name] / minutes, 1) for name in names)
     samples = outcome.samples.total()
     return {
         "way": title,
         "topics": topics,
-        "CPU-s per minute": round(watch.cpu_seconds / watch.minutes, 2),
-        "JVMs per minute": round(watch.jvms / watch.minutes, 1),
+        "CPU-s per minute": round(watch.cpu_seconds / minutes, 2),
+        "JVMs per minute": round(watch.jvms / minutes, 1),
         "samples per topic and minute": f"{each[0]:g}–{each[-1]:g}",
         "CPU-s per sample": round(watch.cpu_seconds / samples, 4) if samples else None,
         "describe s": round(statistics.median(outcome.waits), 2) if outcome.waits else None,

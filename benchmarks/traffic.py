@@ -6,6 +6,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from confluent_kafka import Consumer, Producer, TopicPartition
 
@@ -31,10 +32,9 @@ class Traffic:
         self._backlog = {key: 3 + number for number, key in enumerate(partitions)}
         self._written: Counter[Partition] = Counter()
         self._committed: dict[Partition, int] = {}
-        self._producer = Producer({"bootstrap.servers": bootstrap, "linger.ms": 50})
-        self._consumer = Consumer(
-            {"bootstrap.servers": bootstrap, "group.id": group, "enable.auto.commit": False}
-        )
+        settings: dict[str, Any] = {"bootstrap.servers": bootstrap, "log_level": 0}
+        self._producer = Producer({**settings, "linger.ms": 50})
+        self._consumer = Consumer({**settings, "group.id": group, "enable.auto.commit": False})
 
     def fill(self) -> None:
         """Write and commit for the first time."""

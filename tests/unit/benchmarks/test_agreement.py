@@ -12,7 +12,7 @@ KEY = ("orders", 0)
 
 
 def reading(lag: int | None, *, began: float = 10, ended: float = 11) -> Reading:
-    return Reading(began, ended, {KEY: lag})
+    return Reading(began, ended, ended - began, {KEY: lag})
 
 
 def sweep(began: float, committed: int | None, end: int) -> Sweep:
