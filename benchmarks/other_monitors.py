@@ -39,8 +39,8 @@ NOTES = (
     "None of the others writes documents or keeps a history of its own. All leave out a partition "
     "without a commit; so does the tool where the group has no members.",
     "15 seconds are usual for them, a minute is ours: compare a reading with a reading too.",
-    f"{KLAG}, where it is missing: cargo install {KLAG} --version 0.1.29 --locked, some 10 minutes; "
-    "on Debian it needs libsasl2-dev liblz4-dev libzstd-dev libcurl4-openssl-dev. Its time lag is "
+    f"{KLAG}, where it is missing: cargo install {KLAG} --version 0.1.29 --locked (10 minutes; "
+    "on Debian it needs libsasl2-dev liblz4-dev libzstd-dev libcurl4-openssl-dev). Its time lag is "
     "switched off here, and being asked for its metrics is counted.",
 )
 
@@ -170,7 +170,7 @@ def main(words: Sequence[str] | None = None) -> None:
             rows.append(measure(stage, name, every=every, seconds=chosen.seconds))
             print(rows[-1], flush=True)
     notes = [
-        f"Of our memory, {base} MB are Airflow and its SSH provider: the triggerer has them anyway.",
+        f"Of our memory, {base} MB are Airflow and its SSH provider, which the triggerer has too.",
         *NOTES,
     ]
     report.publish(chosen.name, rows, notes=notes, short=chosen.short)
