@@ -51,10 +51,11 @@ class Stage:
     def __init__(self, lab: Laboratory, *, topics: int, partitions: int) -> None:
         self.lab = lab
         self.topics = wide_group.topic_names(topics)
-        self.settings = Settings(bootstrap=lab.source.bootstrap, group=wide_group.GROUP, every=0)
+        group = wide_group.group_name(topics)
+        self.settings = Settings(bootstrap=lab.source.bootstrap, group=group, every=0)
         keys = [(topic, number) for topic in self.topics for number in range(partitions)]
         wide_group.make_group(lab, topics=topics, partitions=partitions)
-        self.traffic = Traffic(lab.source.bootstrap, wide_group.GROUP, keys)
+        self.traffic = Traffic(lab.source.bootstrap, group, keys)
         self.traffic.fill()
         self.home = lab.workspace.secrets / "airflow-home"
         self.home.mkdir()

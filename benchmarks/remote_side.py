@@ -29,27 +29,28 @@ WAYS: dict[str, tuple[str, Callable[[Stage], Outcome]]] = {
 _JVM_MB, _LEFT_MB = 130, 3000
 
 
-def measure(lab: Laboratory, way: str, topics: int, *, seconds: float) -> dict[str, Any]:
+def measure(
+    lab: Laboratory, way: str, *, group: str, topics: Sequence[str], seconds: float
+) -> dict[str, Any]:
     """Return the row of one way and number of topics."""
     title, run = WAYS[way]
-    host = OpenSshServer(workspace=lab.workspace, name=f"openssh-{way}-{topics}")
+    host = OpenSshServer(workspace=lab.workspace, name=f"openssh-{way}-{len(topics)}")
     host.start()
     try:
-        outcome = run(Stage(lab, host, wide_group.topic_names(topics), seconds))
+        outcome = run(Stage(lab, host, group, topics, seconds))
     finally:
         host.stop()
     return row(title, topics, outcome)
 
 
-def row(title: str, topics: int, outcome: Outcome) -> dict[str, Any]:
+def row(title: str, topics: Sequence[str], outcome: Outcome) -> dict[str, Any]:
     """Return the figures of a way."""
     watch, minutes = outcome.watch, outcome.minutes
-    names = wide_group.topic_names(topics)
-    each = sorted(round(outcome.samples[name] / minutes, 1) for name in names)
+    each = sorted(round(outcome.samples[name] / minutes, 1) for name in topics)
     samples = outcome.samples.total()
     return {
         "way": title,
-        "topics": topics,
+        "topics": len(topics),
         "CPU-s per minute": round(watch.cpu_seconds / minutes, 2),
         "JVMs per minute": round(watch.jvms / minutes, 1),
         "samples per topic and minute": f"{each[0]:g}–{each[-1]:g}",
@@ -85,13 +86,17 @@ def main(words: Sequence[str] | None = None) -> None:
     rows: list[dict[str, Any]] = []
     with Laboratory(
         progress=print, mirrormaker=False, producer=False, sshd=False, elasticsearch=False,
-        topics=(),
+        topics=(), source_heap=384 + chosen.group_topics * chosen.partitions // 10,
     ) as lab:  # fmt: skip
         wide_group.make_group(lab, topics=chosen.group_topics, partitions=chosen.partitions)
+        names = wide_group.topic_names(chosen.group_topics)
         for way in chosen.ways.split(","):
-            for topics in map(int, chosen.topics.split(",")):
-                if has_room(way, topics):
-                    rows.append(measure(lab, way, topics, seconds=chosen.seconds))
+            for count in map(int, chosen.topics.split(",")):
+                if has_room(way, count):
+                    rows.append(
+                        measure(lab, way, group=wide_group.group_name(chosen.group_topics),
+                                topics=names[:count], seconds=chosen.seconds)
+                    )  # fmt: skip
                     print(rows[-1], flush=True)
     report.publish(
         chosen.name,

@@ -17,7 +17,6 @@ from airflow_lag_provider.describe import parse
 from benchmarks.monitors import Settings
 from benchmarks.processes import Watch
 from benchmarks.programs import Monitor, our_environment
-from benchmarks.wide_group import GROUP
 from lab.laboratory import Laboratory
 from lab.sshd import OpenSshServer
 
@@ -61,11 +60,13 @@ class Stage:
     """Where it happens.
 
     :param host: an SSH server that nobody else uses.
+    :param topics: those of the group that are asked for.
     :param seconds: from one sample to the next where that is fixed, and what is measured.
     """
 
     lab: Laboratory
     host: OpenSshServer
+    group: str
     topics: Sequence[str]
     seconds: float
 
@@ -73,7 +74,7 @@ class Stage:
         """Return this package's remote command."""
         return describe_command(
             bootstrap_servers=[self.lab.source.bootstrap],
-            group=GROUP,
+            group=self.group,
             timeout=_TIMEOUT,
             tool=str(self.lab.tool),
         )
@@ -100,7 +101,7 @@ async def _old_loops(stage: Stage) -> Outcome:
     script = _OLD_SCRIPT.format(
         tool=shlex.quote(str(stage.lab.tool)),
         bootstrap=stage.lab.source.bootstrap,
-        group=shlex.quote(GROUP),
+        group=shlex.quote(stage.group),
         topics=shlex.join(stage.topics),
     )
     seen: list[str] = []
@@ -138,7 +139,7 @@ async def _one_each(stage: Stage) -> Outcome:
             async with stage.connection() as connection:
                 done = await connection.run(command)
             output, code = split_end_marker(str(done.stdout))
-            if parse(output, str(done.stderr), code, group=GROUP).topic(topic):
+            if parse(output, str(done.stderr), code, group=stage.group).topic(topic):
                 samples[topic] += 1
                 waits.append(time.monotonic() - began)
 
@@ -163,7 +164,7 @@ def _shared(stage: Stage, command: str) -> Outcome:
         "ours",
         Settings(
             bootstrap=stage.lab.source.bootstrap,
-            group=GROUP,
+            group=stage.group,
             every=stage.seconds,
             topics=tuple(stage.topics),
             command=command,
