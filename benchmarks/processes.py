@@ -77,6 +77,7 @@ class Watch:
         self._left = threading.Event()
         self._thread = threading.Thread(target=self._look_on, daemon=True)
         self._java: set[tuple[int, float]] = set()
+        self._running = 0
         self._began = self._before = 0.0
         self.seconds = 0.0
         self.cpu_seconds = 0.0
