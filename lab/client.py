@@ -236,7 +236,9 @@ def members_of(bootstrap: str, group: str) -> Iterable[str]:
 def _all_committed_offsets(bootstrap: str, group: str) -> dict[tuple[str, int], int]:
     """Return a group's committed offsets by topic and partition."""
     request = [ConsumerGroupTopicPartitions(group)]
-    futures = admin(bootstrap).list_consumer_group_offsets(request, request_timeout=_TIMEOUT)
+    # Held until the answer is there: the end of the client is the end of what it waits for.
+    client = admin(bootstrap)
+    futures = client.list_consumer_group_offsets(request, request_timeout=_TIMEOUT)
     answer = _result(futures[group], f"offsets of group {group!r} can't be read")
     found = answer.topic_partitions or []
     return {(one.topic, one.partition): one.offset for one in found if one.offset >= 0}
