@@ -127,8 +127,10 @@ def stage(
         environment={
             "AIRFLOW__SCHEDULER__MAX_DAGRUNS_TO_CREATE_PER_LOOP": "100",
             "AIRFLOW__SCHEDULER__MAX_DAGRUNS_PER_LOOP_TO_SCHEDULE": "100",
-            # What a lost scheduler had queued and not yet sent is taken over that much later.
+            # How long the tasks of a lost scheduler wait that it had not yet sent to a worker, and
+            # those of a lost worker.
             "AIRFLOW__SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "30",
+            "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "60",
         },
     )
     yield Stage(airflow, database, elasticsearch, *hosts)
