@@ -41,7 +41,7 @@ types: .venv/.ready
 
 # Two at a time, each with a laboratory of its own: most of it waits for minutes to pass.
 integration: .venv/.ready .venv-2.11/.ready
-	@lab/prepare.sh java mvn sshd
+	@lab/prepare.sh java mvn sshd postgres redis
 	$(BIN)/pytest -q -m integration -n 2 --dist loadfile --durations 8 tests/integration
 
 # Writes the lock files anew from the .in files beside them.

@@ -18,6 +18,7 @@ from pathlib import Path
 from urllib.error import URLError
 from urllib.request import urlopen
 
+from lab.airflow_settings import Login, Place, settings
 from lab.errors import LabError, MissingToolError
 from lab.network import HOST, free_port
 from lab.process import Process
@@ -26,15 +27,6 @@ from lab.workspace import Workspace
 _START_SECONDS = 240.0
 _MIGRATE_SECONDS = 180.0
 _NO_LOG_SERVER = "--skip-serve-logs"
-
-
-@dataclass(frozen=True)
-class Login:
-    """Where a person finds the user interface."""
-
-    url: str
-    user: str
-    password: str
 
 
 @dataclass(frozen=True)
@@ -55,6 +47,7 @@ class Airflow:
     :param connections: connections by id, each a dict as ``AIRFLOW_CONN_*`` takes it as JSON
     :param environment: further variables; they win over those made here
     :param database: SQLAlchemy URL of its database; a sqlite file of its own by default
+    :param broker: URL of a broker; tasks then go to a Celery worker (3.x, not with sqlite)
     :param name: names its logs and its home
     :raises MissingToolError: there is no Airflow in `bin`
     """
@@ -68,6 +61,7 @@ class Airflow:
         connections: Mapping[str, Mapping[str, object]] | None = None,
         environment: Mapping[str, str] | None = None,
         database: str | None = None,
+        broker: str | None = None,
         name: str = "airflow",
     ) -> None:
         self.name = name
@@ -76,15 +70,25 @@ class Airflow:
         self.version = _installed_version(self.bin)
         self.home = workspace.secrets / name
         self.home.mkdir()
-        self.port = free_port()
         self.log_folder = workspace.logs / f"{name}-tasks"
         self._workspace = workspace
         self._processes: list[Process] = []
-        self._login = Login(f"http://{HOST}:{self.port}", "admin", secrets.token_urlsafe(9))
+        self._login = Login(f"http://{HOST}:{free_port()}", "admin", secrets.token_urlsafe(9))
+        self._with_celery = broker is not None
         self._migrated = False
+        place = Place(
+            home=self.home,
+            bin=self.bin,
+            version=self.version,
+            login=self._login,
+            dags_folder=dags_folder,
+            log_folder=self.log_folder,
+            database=database,
+            broker=broker,
+        )
         self.environment: dict[str, str] = {
             **workspace.environment(),
-            **self._settings(dags_folder, database),
+            **settings(place),
             **{
                 f"AIRFLOW_CONN_{name.upper()}": json.dumps(fields)
                 for name, fields in (connections or {}).items()
@@ -148,20 +152,27 @@ class Airflow:
             self._process("db-migrate", "db", "migrate").run(timeout=_MIGRATE_SECONDS)
             self._migrated = True
 
-    def start(self) -> None:
+    def start(self, *, schedulers: int = 1, triggerers: int = 1) -> None:
         """Start what schedules and runs DAGs, each process by itself.
 
-        3.x: api-server, then scheduler, dag-processor, triggerer; 2.11: scheduler, triggerer.
+        3.x: api-server, then dag-processor, schedulers, triggerers; 2.11: scheduler, triggerer.
+        With a broker a Celery worker too.
 
+        :param schedulers: how many; the second is called ``scheduler-2``; not with sqlite
+        :param triggerers: how many; the second is called ``triggerer-2``
         :raises PartError: one of them does not come up
         """
         self.migrate()
         if self.version >= (3, 0):
             # Earlier than the scheduler: a task that finds no api-server fails for good.
-            self._start("api-server", lambda: self._health() is not None)
+            self._start("api-server", ready=lambda: self._health() is not None)
             self._start("dag-processor")
-        self._start("scheduler", words=(_NO_LOG_SERVER,))
-        self._start("triggerer", words=(_NO_LOG_SERVER,))
+        if self._with_celery:
+            self._start("worker", "celery", "worker", _NO_LOG_SERVER)
+        for component, count in (("scheduler", schedulers), ("triggerer", triggerers)):
+            for number in range(1, count + 1):
+                name = component if number == 1 else f"{component}-{number}"
+                self._start(name, component, _NO_LOG_SERVER)
 
     def start_standalone(self, progress: Callable[[str], None] = lambda _: None) -> Login:
         """Start ``airflow standalone`` (3.x) and return where its user interface is.
@@ -173,7 +184,7 @@ class Airflow:
         self.migrate()
         progress("Airflow: starting its scheduler, triggerer, DAG processor and API server")
         path = f"{self._shim()}{os.pathsep}{self.environment['PATH']}"
-        self._start("standalone", self._all_are_healthy, path=path)
+        self._start("standalone", ready=self._all_are_healthy, path=path)
         return self._login
 
     def stop(self) -> None:
@@ -185,7 +196,7 @@ class Airflow:
     def component(self, name: str) -> Process:
         """Return one process, to stop, pause or start it alone.
 
-        :param name: ``scheduler``, ``triggerer``, ``api-server``, ``dag-processor``
+        :param name: ``scheduler``, ``triggerer``, ``api-server``, ``dag-processor``, ``worker``
         :raises LabError: there is none
         """
         for process in self._processes:
@@ -195,14 +206,13 @@ class Airflow:
 
     def _start(
         self,
-        component: str,
+        name: str,
+        *words: str,
         ready: Callable[[], bool] | None = None,
-        *,
-        words: tuple[str, ...] = (),
         path: str | None = None,
     ) -> None:
         environment = {"PATH": path} if path else None
-        process = self._process(component, component, *words, environment=environment)
+        process = self._process(name, *(words or (name,)), environment=environment)
         self._processes.append(process)
         process.start()
         if ready:
@@ -251,45 +261,6 @@ class Airflow:
                 return health
         except (URLError, OSError, ValueError):
             return None
-
-    def _settings(self, dags_folder: Path, database: str | None) -> dict[str, str]:
-        common = {
-            "AIRFLOW_HOME": str(self.home),
-            "PATH": f"{self.bin}{os.pathsep}{os.environ.get('PATH', '')}",
-            "AIRFLOW__CORE__DAGS_FOLDER": str(dags_folder.absolute()),
-            "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
-            "AIRFLOW__CORE__FERNET_KEY": "",
-            "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": database or f"sqlite:///{self.home}/airflow.db",
-            "AIRFLOW__LOGGING__BASE_LOG_FOLDER": str(self.log_folder),
-            "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
-        }
-        return common | (self._settings_3() if self.version >= (3, 0) else self._settings_2())
-
-    def _settings_2(self) -> dict[str, str]:
-        return {
-            "AIRFLOW__CORE__EXECUTOR": "SequentialExecutor",
-            "AIRFLOW__SCHEDULER__DAG_DIR_LIST_INTERVAL": "10",
-            "AIRFLOW__WEBSERVER__SECRET_KEY": secrets.token_hex(16),
-        }
-
-    def _settings_3(self) -> dict[str, str]:
-        passwords = self.home / "passwords.json"
-        passwords.write_text(json.dumps({self._login.user: self._login.password}) + "\n")
-        return {
-            "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
-            "AIRFLOW__CORE__PARALLELISM": "4",
-            "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{self._login.url}/execution/",
-            "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": f"{self._login.user}:admin",
-            "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(passwords),
-            "AIRFLOW__API__HOST": HOST,
-            "AIRFLOW__API__PORT": str(self.port),
-            "AIRFLOW__API__BASE_URL": self._login.url,
-            "AIRFLOW__API__WORKERS": "1",
-            "AIRFLOW__API__SECRET_KEY": secrets.token_hex(16),
-            "AIRFLOW__API_AUTH__JWT_SECRET": secrets.token_hex(32),
-            "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "10",
-            "AIRFLOW__DAG_PROCESSOR__PARSING_PROCESSES": "1",
-        }
 
 
 def _installed_version(bin: Path) -> tuple[int, ...]:

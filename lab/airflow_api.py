@@ -10,7 +10,7 @@ from collections.abc import Collection
 from typing import Any
 from urllib.parse import quote
 
-from lab.airflow import Login
+from lab.airflow_settings import Login
 from lab.errors import LabError
 
 _TIMEOUT = 15.0
@@ -54,6 +54,14 @@ class AirflowApi:
         :raises LabError: there is no such DAG, or Airflow does not answer
         """
         self._request("PATCH", f"/api/v2/dags/{quote(dag_id, safe='')}", {"is_paused": False})
+
+    def make_pool(self, name: str, *, slots: int, description: str) -> None:
+        """Make a pool, as ``airflow pools set`` does.
+
+        :raises LabError: there is one of that name, or Airflow does not answer
+        """
+        pool = {"name": name, "slots": slots, "description": description}
+        self._request("POST", "/api/v2/pools", {**pool, "include_deferred": False})
 
     def wait_for_dags(self, dag_ids: Collection[str], *, timeout: float) -> None:
         """Wait until Airflow knows all of some DAGs.

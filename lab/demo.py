@@ -19,8 +19,10 @@ from typing import Any
 
 import yaml
 
-from lab.airflow import Airflow, Login
+from airflow_lag_provider.tune_pools import HOST_SLOTS
+from lab.airflow import Airflow
 from lab.airflow_api import AirflowApi
+from lab.airflow_settings import Login
 from lab.cache import fetch_all
 from lab.demo_check import Check
 from lab.demo_index import INDEX, Newest, newest
@@ -33,6 +35,9 @@ from lab.workspace import REPOSITORY
 
 MIRROR = "oasis"
 """The demo's mirror, as it stands in include/mirrors.yaml."""
+
+POOL = f"lag_{MIRROR}"
+"""The pool of that mirror's tasks, should they take workers; the demo makes it."""
 
 _LOGS = REPOSITORY / ".demo" / "logs"
 _POLL_SECONDS = 3.0
@@ -56,6 +61,7 @@ def configuration(*, bootstrap: str, tool: Path) -> dict[str, Any]:
                 "group": GROUP,
                 "tool": str(tool),
                 "layout": "topic",
+                "pool": POOL,
                 "topics": {topic: limits if topic == "payments" else None for topic in TOPICS},
             }
         },
@@ -98,6 +104,10 @@ class Demo:
         login = self._airflow.start_standalone(self._screen.say)
         self._screen.say("Airflow: waiting for the DAGs")
         api = AirflowApi(login)
+        api.make_pool(POOL, slots=HOST_SLOTS, description="Lag of MirrorMaker, tasks on workers")
+        self._screen.say(
+            f"Airflow: pool {POOL} with {HOST_SLOTS} slots is made, for tasks on workers"
+        )
         dag_ids = [f"consumer_lag.{MIRROR}.{topic}" for topic in self._lab.topics]
         api.wait_for_dags(dag_ids, timeout=_DAGS_SECONDS)
         checking = self._check_begun() if check else None

@@ -45,6 +45,7 @@ def test_make_demo_with_check_sees_everything_and_ends_0() -> None:
             os.killpg(process.pid, signal.SIGKILL)
     print(output)
     assert process.returncode == 0
+    assert "pool lag_oasis with 10 slots is made" in output
     for topic in TOPICS:
         assert f"{topic}: 3 successive snapshots" in output
         assert f"{topic}: the lag rises" in output

@@ -18,8 +18,9 @@ from lab.demo_screen import Screen
 from lab.errors import PartError
 from lab.workspace import REPOSITORY
 
-# What belongs to a place: the laboratory's are others than the example's.
-_PLACES = {"bootstrap_servers", "tool", "command_config"}
+# What belongs to a place: the laboratory's are others than the example's. Its pool the demo makes;
+# in the example it is a comment, because a pool that nobody made keeps tasks from workers for ever.
+_PLACES = {"bootstrap_servers", "tool", "command_config", "pool"}
 
 
 @pytest.fixture(autouse=True)
