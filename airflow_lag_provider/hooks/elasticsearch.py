@@ -1,4 +1,4 @@
-"""Writes documents to Elasticsearch, asynchronously, so that worker and triggerer share it."""
+"""Documents in Elasticsearch, asynchronously, so that worker and triggerer share it."""
 
 from __future__ import annotations
 
@@ -33,6 +33,7 @@ from airflow_lag_provider.hooks.elasticsearch_client import (
     NegotiatingTransport,
     connection_settings,
     item_error,
+    read_error,
     store_error,
 )
 from airflow_lag_provider.hooks.elasticsearch_index import missing_mapping
@@ -189,6 +190,23 @@ class LagElasticsearchHook(BaseHook):
                 self.index,
                 document.id,
             )
+
+    async def outcomes(self, *ids: str) -> tuple[Mapping[str, Any] | None, ...]:
+        """Return of documents their fields ``event.outcome`` and ``error.type``.
+
+        By its id Elasticsearch finds a document at once, not only when it can be searched.
+
+        :return: for each id its document's two fields, ``None`` when there is no such document.
+        :raises StoreError: of one of them Elasticsearch can't say whether it is there.
+        """
+        async with self.client() as client:
+            answer = await client.mget(
+                index=self.index, ids=list(ids), source_includes=["event.outcome", "error.type"]
+            )
+        for item in answer["docs"]:
+            if error := read_error(item):
+                raise error
+        return tuple(item["_source"] if item.get("found") else None for item in answer["docs"])
 
     async def _ensure_index(self, client: AsyncElasticsearch) -> None:
         """Create the index, or add what it lacks; many tasks may do so at the same time."""
