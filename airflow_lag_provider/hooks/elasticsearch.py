@@ -12,10 +12,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from airflow.providers.common.compat.connection import (
-    get_async_connection,
-    get_async_extra_dejson,
-)
+from airflow.providers.common.compat.connection import get_async_extra_dejson
 from airflow.providers.common.compat.sdk import AirflowException, BaseHook
 from elastic_transport import TransportError
 from elasticsearch import (
@@ -28,6 +25,7 @@ from elasticsearch import (
 )
 
 from airflow_lag_provider.errors import ElasticsearchConnectionInvalid, LagError, StoreError
+from airflow_lag_provider.hooks.connection import airflow_connection
 from airflow_lag_provider.hooks.elasticsearch_client import (
     ConnectionSettings,
     NegotiatingTransport,
@@ -121,7 +119,7 @@ class LagElasticsearchHook(BaseHook):
     async def _settings(self) -> ConnectionSettings:
         """Read the Airflow connection."""
         try:
-            connection = await get_async_connection(self.elasticsearch_conn_id)
+            connection = await airflow_connection(self.elasticsearch_conn_id)
         except AirflowException as error:
             raise ElasticsearchConnectionInvalid(
                 f"There is no connection {self.elasticsearch_conn_id!r}: {error}."

@@ -141,7 +141,7 @@ def story(
     index = f"consumer_lag-layouts-{version}"
     folder = tmp_path_factory.mktemp("layouts")
     airflow = _airflow(version, lab, index, folder)
-    _add_connections(airflow, elasticsearch, folder)
+    _add_connections(airflow, lab, elasticsearch, folder)
     calls = folder / "calls"
     calls.touch()
     airflow.start()
@@ -218,7 +218,6 @@ def _airflow(version: str, lab: Laboratory, index: str, folder: Path) -> Airflow
         bin=BINS[version],
         dags_folder=write_project(folder / "project", mirrors=mirrors, index=index),
         name=f"layouts-{version}",
-        connections={"mirrormaker": lab.sshd.connection()},
         environment={
             "PYTHONPATH": f"{modules}:{REPOSITORY}",
             "LATE_CALLS": str(folder / "calls"),
@@ -226,11 +225,17 @@ def _airflow(version: str, lab: Laboratory, index: str, folder: Path) -> Airflow
     )
 
 
-def _add_connections(airflow: Airflow, elasticsearch: Elasticsearch, folder: Path) -> None:
-    """Write into Airflow's database the connections that callbacks read too."""
+def _add_connections(
+    airflow: Airflow, lab: Laboratory, elasticsearch: Elasticsearch, folder: Path
+) -> None:
+    """Write connections into Airflow's database, where tasks, triggers and callbacks find them."""
+    connections = {
+        "mirrormaker": lab.sshd.connection(),
+        "elastic": elasticsearch.connection(WRITER),
+        "mail": {"conn_type": "generic", "host": "mail.example"},
+    }
     file = folder / "connections.json"
-    mail = {"conn_type": "generic", "host": "mail.example"}
-    file.write_text(json.dumps({"elastic": elasticsearch.connection(WRITER), "mail": mail}))
+    file.write_text(json.dumps(connections))
     airflow.migrate()
     done = airflow.run("connections", "import", str(file))
     assert done.code == 0, done.stdout + done.stderr
@@ -270,8 +275,9 @@ def _read(calls: Path) -> list[dict[str, Any]]:
 def _ended(story: Story, path: str, layout: str) -> tuple[str, str, str]:
     """Return DAG, run and task of a run that ended, of one path."""
     prefix, run_type = PATHS[path]
-    document = story.documents(f"{prefix}{layout}", run_type)[0]
-    at = document["airflow"]
+    documents = story.documents(f"{prefix}{layout}", run_type)
+    assert documents, story.by_hand
+    at = documents[0]["airflow"]
     return at["dag_id"], at["run_id"], at["task_id"]
 
 
