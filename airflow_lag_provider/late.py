@@ -11,6 +11,7 @@ from typing import Any
 
 from airflow.providers.common.compat.sdk import redact
 
+from airflow_lag_provider.errors import LagError
 from airflow_lag_provider.run import document_id, index_name
 
 log = logging.getLogger(__name__)
@@ -73,7 +74,8 @@ async def late_topics(
         )
     except Exception as error:
         # An alarm that may be false is better than none.
-        log.exception("It can't be checked which topics have a document.")
+        if not isinstance(error, LagError):
+            log.exception("Something happened that this package does not expect.")
         return Late(tuple(topics), unchecked=str(redact(f"{type(error).__name__}: {error}")))
     return _late(dict(zip(topics, found, strict=True)))
 
