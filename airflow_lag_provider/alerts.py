@@ -1,27 +1,19 @@
-"""What happens when a run's document is late: SLA (Airflow 2.11) and deadline (3.1 and newer).
-
-Both come from the `sla` and `sla_miss_callback` of the configuration. Airflow calls a function of
-the user in its own way, which differs between the versions:
-
-- 2.11: five positional arguments ``(dag, task_list, blocking_task_list, slas, blocking_tis)``.
-- 3.1 and newer: the keyword ``context`` (the DAG run and the deadline), and of ``mirror``,
-  ``topics`` and ``sla`` (seconds) those that the function names.
-"""
+"""What Airflow calls when a run's document is late: SLA (2.11) and deadline (3.1 and newer)."""
 
 from __future__ import annotations
 
-import asyncio
-import inspect
 import logging
-from collections.abc import Callable, Mapping, Sequence
-from importlib import import_module
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
+
+from airflow_lag_provider import callbacks
+from airflow_lag_provider.late import Late, late_topics, scheduled_at
 
 log = logging.getLogger(__name__)
 
 # After a pause Airflow 2.11 reports every minute that was missed, more than a thousand at once.
 _MOST_NAMED = 5
-_KEYWORDS = frozenset({"context", "mirror", "topics", "sla"})
+_MOST_TOPICS = 20
 
 
 def log_sla_miss(
@@ -40,95 +32,76 @@ def log_sla_miss(
     )
 
 
-async def log_deadline_miss(
-    *, context: Mapping[str, Any], mirror: str, topics: Sequence[str], sla: float
+async def deadline_missed(
+    *,
+    context: Mapping[str, Any],
+    mirror: str,
+    topics: Sequence[str],
+    sla: float,
+    elasticsearch_conn_id: str,
+    index: str,
+    callback: str | None,
 ) -> None:
-    """Log one line for a deadline that a scheduled run missed (Airflow 3.1 and newer)."""
+    """Tell of the topics of a scheduled run that have no snapshot at its deadline.
+
+    Airflow awaits it in the triggerer when a run was not closed, or failed, until its deadline.
+    When all topics have their snapshots by now, nobody is told.
+
+    :param context: Airflow's context of a deadline.
+    :param topics: the topics of the DAG with this `sla`.
+    :param sla: seconds after the scheduled instant.
+    :param index: index, which may hold ``%Y``, ``%m``, ``%d`` and ``%H``.
+    :param callback: import path of the user's function or notifier, called instead of a line in
+        the log.
+    """
     run = context["dag_run"]
-    if str(run.get("run_type")) != "scheduled":
-        # A run by hand or a backfill is late by nature: its logical date lies in the past.
+    where = f"run {run['dag_run_id']} of DAG {run['dag_id']}"
+    if str(run["run_type"]) != "scheduled":
+        log.info("A deadline holds for scheduled runs; the %s is %s.", where, run["run_type"])
         return
-    log.warning(
-        "SLA missed in DAG %s: %g s after %s the run %s is %s; mirror %s, topics %s.",
-        run["dag_id"],
-        sla,
-        run["logical_date"],
-        run["dag_run_id"],
-        run["state"],
-        mirror,
-        ", ".join(topics),
+    late = await late_topics(
+        run, mirror=mirror, topics=topics, elasticsearch_conn_id=elasticsearch_conn_id, index=index
+    )
+    if not late.topics:
+        log.info(
+            "The %s missed its deadline of %g s, but has a snapshot of %s.",
+            where,
+            sla,
+            _listed(topics),
+        )
+        return
+    line = _sentence(late, run=run, mirror=mirror, sla=sla)
+    if callback is None:
+        log.warning("%s", line)
+        return
+    given = {
+        "context": dict(context),
+        "mirror": mirror,
+        "topics": list(late.topics),
+        "sla": sla,
+        "failed": dict(late.failed),
+        "unchecked": late.unchecked,
+    }
+    try:
+        await callbacks.call(callback, given)
+    except Exception:
+        log.warning("%s %s, which should have been told, failed.", line, callback)
+        raise
+
+
+def _sentence(late: Late, *, run: Mapping[str, Any], mirror: str, sla: float) -> str:
+    failed = late.failed
+    named = _listed(f"{one} ({failed[one]})" if one in failed else one for one in late.topics)
+    doubt = "" if late.unchecked is None else "perhaps "
+    reason = "" if late.unchecked is None else f" Not known, because {late.unchecked}"
+    return (
+        f"SLA missed in DAG {run['dag_id']}: {doubt}no snapshot in time for {named}; {sla:g} s "
+        f"after {scheduled_at(run)} the run {run['dag_run_id']} is {run['state']}; mirror "
+        f"{mirror}.{reason}"
     )
 
 
-def imported(path: str) -> Callable[..., Any]:
-    """Return the callable at an import path.
-
-    :raises ValueError: there is none, with what is wrong.
-    """
-    module_name, _, name = path.rpartition(".")
-    try:
-        found = getattr(import_module(module_name), name)
-    except Exception as error:
-        raise ValueError(f"{path} can't be imported: {type(error).__name__}: {error}") from error
-    if not callable(found):
-        raise ValueError(f"{path} is not a function")
-    return found  # type: ignore[no-any-return]
-
-
-def is_async(callback: Callable[..., Any]) -> bool:
-    """Return whether Airflow has to await the callback (a coroutine function or notifier)."""
-    return inspect.iscoroutinefunction(callback) or hasattr(callback, "__await__")
-
-
-def airflow2_callback(path: str | None) -> Callable[..., Any]:
-    """Return the `sla_miss_callback` of a DAG for Airflow 2.11.
-
-    :param path: import path of a function or notifier class; ``None`` for our own line.
-    :raises ValueError: it can't be imported or can't take Airflow's five arguments.
-    """
-    if path is None:
-        return log_sla_miss
-    callback = imported(path)
-    if isinstance(callback, type):
-        return callback()  # type: ignore[no-any-return]
-    try:
-        inspect.signature(callback).bind(*range(5))
-    except TypeError as error:
-        raise ValueError(
-            f"{path} must take Airflow's (dag, task_list, blocking_task_list, slas, "
-            f"blocking_tis): {error}"
-        ) from error
-    if inspect.iscoroutinefunction(callback):
-        return lambda *arguments: asyncio.run(callback(*arguments))
-    return callback
-
-
-def airflow3_keywords(path: str, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return those of the given keywords that a deadline's callback takes.
-
-    :param given: values for ``mirror``, ``topics`` and ``sla``; Airflow adds ``context``.
-    :raises ValueError: it can't be imported, or needs an argument that nobody gives.
-    """
-    callback = imported(path)
-    if isinstance(callback, type):
-        return {}
-    parameters = inspect.signature(callback).parameters.values()
-    takes_all = any(one.kind is one.VAR_KEYWORD for one in parameters)
-    if not takes_all and "context" not in {one.name for one in parameters}:
-        raise ValueError(f"{path} must take the keyword context")
-    needed = {
-        one.name
-        for one in parameters
-        if one.default is one.empty and one.kind not in (one.VAR_POSITIONAL, one.VAR_KEYWORD)
-    }
-    positional = {one.name for one in parameters if one.kind is one.POSITIONAL_ONLY}
-    if needed - _KEYWORDS or positional & needed:
-        unknown = ", ".join(sorted((needed - _KEYWORDS) | (positional & needed)))
-        raise ValueError(
-            f"{path} is called with the keywords context, mirror, topics and sla, "
-            f"but also needs {unknown}"
-        )
-    if takes_all:
-        return dict(given)
-    names = {one.name for one in parameters}
-    return {name: value for name, value in given.items() if name in names}
+def _listed(topics: Iterable[str]) -> str:
+    names = list(topics)
+    more = f" and {len(names) - _MOST_TOPICS} more" if len(names) > _MOST_TOPICS else ""
+    return ", ".join(names[:_MOST_TOPICS]) + more

@@ -83,7 +83,8 @@ class TopicSettings(_Keys):
     :param start_date: first instant (UTC) of the DAG.
     :param tags: tags besides the two that every DAG has, 100 characters each.
     :param access_control: permissions on the DAG, by role.
-    :param sla_miss_callback: import path of the function that is called after a missed ``sla``.
+    :param sla_miss_callback: import path of the function or notifier that is called after a
+        missed ``sla``.
     """
 
     allowed_lag: Count | None = None

@@ -121,7 +121,12 @@ def _dag(
         "tags": sorted({"consumer-lag", mirror.name, *settings.tags}),
         "description": _description(mirror, topics),
         "doc_md": _documentation(mirror, topics, configuration),
-        **deadline.dag_arguments(topics, mirror=mirror.name, callback=settings.sla_miss_callback),
+        **deadline.dag_arguments(
+            topics,
+            mirror=mirror.name,
+            callback=settings.sla_miss_callback,
+            elasticsearch=configuration.elasticsearch,
+        ),
     }
     if settings.access_control:
         arguments["access_control"] = {

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import DAG, conf
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
 
-from airflow_lag_provider import alerts
+from airflow_lag_provider import alerts, callbacks
 
 if TYPE_CHECKING:
     from airflow_lag_provider.config import Topic
-    from airflow_lag_provider.config_keys import TopicSettings
+    from airflow_lag_provider.config_keys import Elasticsearch, TopicSettings
 
 
 class DeadlineDAG(DAG):
@@ -35,23 +35,27 @@ class DeadlineDAG(DAG):
 
 
 def callback_problem(path: str) -> str | None:
-    """Return why this version of Airflow can't call the function at a path, or ``None``."""
+    """Return why the function at a path can't be called on this version, or ``None``."""
     try:
         if AIRFLOW_V_3_0_PLUS:
-            # Airflow 3.1, for instance, refuses synchronous callbacks.
-            _deadline_alert(timedelta(minutes=1), [], mirror="", callback=path)
+            callbacks.check_for_airflow3(path)
         else:
-            alerts.airflow2_callback(path)
+            callbacks.for_airflow2(path)
     except ValueError as error:
         return str(error)
     return None
 
 
-def dag_arguments(topics: Sequence[Topic], *, mirror: str, callback: str | None) -> dict[str, Any]:
+def dag_arguments(
+    topics: Sequence[Topic], *, mirror: str, callback: str | None, elasticsearch: Elasticsearch
+) -> dict[str, Any]:
     """Return the arguments that give a DAG the SLAs of its topics; none without any `sla`.
 
+    On Airflow 3 each distinct `sla` is one deadline.
+
     :param callback: import path of the user's function, ``None`` for a line in the log.
-    :raises ValueError: the user's function can't be called by this version of Airflow.
+    :param elasticsearch: where the documents go, which are looked for when a deadline has passed.
+    :raises ValueError: the user's function can't be called by Airflow 2.11.
     """
     by_sla: defaultdict[timedelta, list[str]] = defaultdict(list)
     for topic in topics:
@@ -60,10 +64,17 @@ def dag_arguments(topics: Sequence[Topic], *, mirror: str, callback: str | None)
     if not by_sla:
         return {}
     if not AIRFLOW_V_3_0_PLUS:
-        return {"sla_miss_callback": alerts.airflow2_callback(callback)}
+        function = alerts.log_sla_miss if callback is None else callbacks.for_airflow2(callback)
+        return {"sla_miss_callback": function}
+    keywords = {
+        "mirror": mirror,
+        "elasticsearch_conn_id": elasticsearch.conn_id,
+        "index": elasticsearch.index,
+        "callback": callback,
+    }
     return {
         "deadline": [
-            _deadline_alert(sla, names, mirror=mirror, callback=callback)
+            _deadline_alert(sla, {"topics": names, "sla": sla.total_seconds(), **keywords})
             for sla, names in sorted(by_sla.items())
         ]
     }
@@ -78,25 +89,20 @@ def task_arguments(topics: Sequence[TopicSettings]) -> dict[str, Any]:
     return {} if AIRFLOW_V_3_0_PLUS or not slas else {"sla": min(slas)}
 
 
-def _deadline_alert(sla: timedelta, topics: list[str], *, mirror: str, callback: str | None) -> Any:
-    # The one place that has all four in 3.1, 3.2 and 3.3.
+def _deadline_alert(sla: timedelta, keywords: dict[str, Any]) -> Any:
+    # The one place that has all three in 3.1, 3.2 and 3.3.
     from airflow.sdk.definitions.deadline import (  # type: ignore[attr-defined]
         AsyncCallback,
         DeadlineAlert,
         DeadlineReference,
-        SyncCallback,
     )
 
-    path = callback or f"{alerts.__name__}.{alerts.log_deadline_miss.__name__}"
-    keywords = alerts.airflow3_keywords(
-        path, {"mirror": mirror, "topics": topics, "sla": sla.total_seconds()}
-    )
-    kind = AsyncCallback if alerts.is_async(alerts.imported(path)) else SyncCallback
     # Counted from the scheduled instant, so that a late scheduler is seen too. Where Airflow is
     # set to data intervals, the logical date lies one interval before that instant.
     intervals = conf.getboolean("scheduler", "create_cron_data_intervals", fallback=False)
     return DeadlineAlert(
         reference=DeadlineReference.DAGRUN_LOGICAL_DATE,
         interval=sla + timedelta(minutes=1) if intervals else sla,
-        callback=kind(path, kwargs=keywords),
+        # In the triggerer, because a callback on a worker can't read connections.
+        callback=AsyncCallback(alerts.deadline_missed, kwargs=keywords),
     )

@@ -37,14 +37,15 @@ Each class knows whether a retry can help (``retriable``) and what the person on
     │   ├── NothingPrinted
     │   ├── OutputNotUnderstood
     │   └── DescribeFailed             the tool reported an error that has no class of its own
-    ├── StoreError                     a document could not be written
+    ├── StoreError                     a document could not be written or read
     │   ├── ElasticsearchConnectionInvalid
     │   ├── ElasticsearchUnreachable
     │   ├── ElasticsearchTimedOut
     │   ├── ElasticsearchAccessDenied
     │   ├── ElasticsearchOverloaded
     │   ├── IndexBlocked
-    │   └── DocumentRefused
+    │   ├── DocumentRefused
+    │   └── DocumentUnreadable
     └── UnexpectedError                a defect of this package, or something nobody thought of
 """
 
@@ -86,6 +87,7 @@ from airflow_lag_provider.errors_describe import (
 )
 from airflow_lag_provider.errors_store import (
     DocumentRefused,
+    DocumentUnreadable,
     ElasticsearchAccessDenied,
     ElasticsearchConnectionInvalid,
     ElasticsearchOverloaded,
@@ -111,6 +113,7 @@ __all__ = [
     "DescribeKilled",
     "DescribeTimedOut",
     "DocumentRefused",
+    "DocumentUnreadable",
     "ElasticsearchAccessDenied",
     "ElasticsearchConnectionInvalid",
     "ElasticsearchOverloaded",

@@ -1,4 +1,4 @@
-"""Why a document could not be written; the tree is drawn in ``errors.py``."""
+"""Why a document could not be written or read; the tree is drawn in ``errors.py``."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from airflow_lag_provider.errors_base import LagError
 
 
 class StoreError(LagError):
-    """A document could not be written to Elasticsearch."""
+    """A document could not be written to Elasticsearch, or read there."""
 
 
 class ElasticsearchConnectionInvalid(StoreError):
@@ -58,3 +58,9 @@ class DocumentRefused(StoreError):
     """Elasticsearch refused the document or the request itself."""
 
     advice = "Compare the index's mapping with include/mapping.json."
+
+
+class DocumentUnreadable(StoreError):
+    """Elasticsearch can't say whether a document is there."""
+
+    advice = "Check the index's health, and that the role has the right `read` on it."

@@ -19,6 +19,23 @@ MAX_ACTIVE_RUNS = 3
 EXECUTION_MARGIN = timedelta(seconds=85)
 
 
+def document_id(*, mirror: str, topic: str, run_id: str, started_at: datetime) -> str:
+    """Return the ``_id`` of the document of a topic and a DAG run, see :class:`Run`."""
+    start = started_at.astimezone(UTC).isoformat(timespec="microseconds")
+    identity = json.dumps([mirror, topic, run_id, start])
+    return hashlib.sha256(identity.encode()).hexdigest()[:40]
+
+
+def index_name(pattern: str, *, scheduled_at: datetime) -> str:
+    """Return the index for the documents of a run.
+
+    A date in it is that of the scheduled instant, so that all tries meet in one index.
+
+    :param pattern: an index name, which may hold ``%Y``, ``%m``, ``%d`` and ``%H``.
+    """
+    return scheduled_at.astimezone(UTC).strftime(pattern)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
     """One try of one task of one DAG run.
@@ -49,22 +66,17 @@ class Run:
 
     def document_id(self, *, mirror: str, topic: str) -> str:
         """Return the ``_id`` of the topic's document: the tries of a run share it, runs don't."""
-        started_at = self.started_at.astimezone(UTC).isoformat(timespec="microseconds")
-        identity = json.dumps([mirror, topic, self.run_id, started_at])
-        return hashlib.sha256(identity.encode()).hexdigest()[:40]
+        return document_id(
+            mirror=mirror, topic=topic, run_id=self.run_id, started_at=self.started_at
+        )
 
     def version(self, *, succeeded: bool) -> int:
         """Return the document's external version: of two, Elasticsearch keeps the higher one."""
         return SUCCESS_VERSION if succeeded else self.try_number
 
     def index_name(self, pattern: str) -> str:
-        """Return the index for this run's documents.
-
-        A date in it is that of the scheduled instant, so that all tries meet in one index.
-
-        :param pattern: an index name, which may hold ``%Y``, ``%m``, ``%d`` and ``%H``.
-        """
-        return self.scheduled_at.astimezone(UTC).strftime(pattern)
+        """Return the index for this run's documents, see :func:`index_name`."""
+        return index_name(pattern, scheduled_at=self.scheduled_at)
 
     def to_document(self) -> dict[str, Any]:
         """Return the field ``airflow`` of the run's documents."""

@@ -1,4 +1,4 @@
-"""Writes documents to Elasticsearch, asynchronously, so that worker and triggerer share it."""
+"""Documents in Elasticsearch, asynchronously, so that worker and triggerer share it."""
 
 from __future__ import annotations
 
@@ -12,10 +12,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from airflow.providers.common.compat.connection import (
-    get_async_connection,
-    get_async_extra_dejson,
-)
+from airflow.providers.common.compat.connection import get_async_extra_dejson
 from airflow.providers.common.compat.sdk import AirflowException, BaseHook
 from elastic_transport import TransportError
 from elasticsearch import (
@@ -28,11 +25,13 @@ from elasticsearch import (
 )
 
 from airflow_lag_provider.errors import ElasticsearchConnectionInvalid, LagError, StoreError
+from airflow_lag_provider.hooks.connection import airflow_connection
 from airflow_lag_provider.hooks.elasticsearch_client import (
     ConnectionSettings,
     NegotiatingTransport,
     connection_settings,
     item_error,
+    read_error,
     store_error,
 )
 from airflow_lag_provider.hooks.elasticsearch_index import missing_mapping
@@ -120,7 +119,7 @@ class LagElasticsearchHook(BaseHook):
     async def _settings(self) -> ConnectionSettings:
         """Read the Airflow connection."""
         try:
-            connection = await get_async_connection(self.elasticsearch_conn_id)
+            connection = await airflow_connection(self.elasticsearch_conn_id)
         except AirflowException as error:
             raise ElasticsearchConnectionInvalid(
                 f"There is no connection {self.elasticsearch_conn_id!r}: {error}."
@@ -189,6 +188,23 @@ class LagElasticsearchHook(BaseHook):
                 self.index,
                 document.id,
             )
+
+    async def outcomes(self, *ids: str) -> tuple[Mapping[str, Any] | None, ...]:
+        """Return of documents their fields ``event.outcome`` and ``error.type``.
+
+        By its id Elasticsearch finds a document at once, not only when it can be searched.
+
+        :return: for each id its document's two fields, ``None`` when there is no such document.
+        :raises StoreError: of one of them Elasticsearch can't say whether it is there.
+        """
+        async with self.client() as client:
+            answer = await client.mget(
+                index=self.index, ids=list(ids), source_includes=["event.outcome", "error.type"]
+            )
+        for item in answer["docs"]:
+            if error := read_error(item):
+                raise error
+        return tuple(item["_source"] if item.get("found") else None for item in answer["docs"])
 
     async def _ensure_index(self, client: AsyncElasticsearch) -> None:
         """Create the index, or add what it lacks; many tasks may do so at the same time."""

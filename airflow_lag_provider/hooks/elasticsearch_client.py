@@ -26,6 +26,7 @@ from elasticsearch import (
 
 from airflow_lag_provider.errors import (
     DocumentRefused,
+    DocumentUnreadable,
     ElasticsearchAccessDenied,
     ElasticsearchConnectionInvalid,
     ElasticsearchOverloaded,
@@ -255,6 +256,17 @@ def item_error(item: Mapping[str, Any]) -> StoreError | None:
         (status in _OVERLOADED, ElasticsearchOverloaded),
     )
     return next((kind for holds, kind in kinds if holds), DocumentRefused)(message)
+
+
+def read_error(item: Mapping[str, Any]) -> StoreError | None:
+    """Return why it can't be said whether a document is there, ``None`` when it can.
+
+    :param item: the server's word on the document. An index that isn't there has no documents.
+    """
+    error = item.get("error")
+    if not error or error.get("type") == "index_not_found_exception":
+        return None
+    return DocumentUnreadable(f"Elasticsearch, index {item['_index']}, said: {_words(error)}.")
 
 
 def _reason(error: ApiError) -> str:

@@ -11,11 +11,10 @@ from types import SimpleNamespace
 from typing import Any
 
 import asyncssh
-from airflow.providers.common.compat.connection import (
-    get_async_connection,
-    get_async_extra_dejson,
-)
+from airflow.providers.common.compat.connection import get_async_extra_dejson
 from airflow.providers.ssh.hooks.ssh import SSHHookAsync
+
+from airflow_lag_provider.hooks.connection import airflow_connection
 
 DEFAULT_PORT = 22
 # asyncssh gives up after three that got no answer: a dead connection is known as such before the
@@ -56,7 +55,7 @@ class LagSSHHook(SSHHookAsync):
 
         :raises AirflowException: there is none with this id.
         """
-        connection = await get_async_connection(self.ssh_conn_id)
+        connection = await airflow_connection(self.ssh_conn_id)
         extra = await get_async_extra_dejson(connection)
         return Target(
             host=connection.host or "",

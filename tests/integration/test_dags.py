@@ -127,7 +127,7 @@ with DAG(
     deadline=DeadlineAlert(
         reference=DeadlineReference.DAGRUN_LOGICAL_DATE,
         interval=timedelta(minutes=5),
-        callback=AsyncCallback("airflow_lag_provider.alerts.log_deadline_miss"),
+        callback=AsyncCallback("airflow_lag_provider.alerts.deadline_missed"),
     ),
 ):
     Nothing(task_id="nothing")

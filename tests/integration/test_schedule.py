@@ -131,7 +131,7 @@ def stage(
 
 @pytest.fixture(scope="module")
 def story(stage: Stage) -> Story:
-    topics = {"orders": None, "payments": {"sla": "1s"}, "clicks": {"sla": "2m"}}
+    topics = {"orders": None, "payments": None, "clicks": {"sla": "2m"}}
     oasis = mirror(stage.lab, topics=topics, paused=False)
     flaky = mirror(
         stage.lab, ssh_conn_id="openssh", paused=False, retries=1, retry_delay="5s", timeout="20s"
@@ -296,8 +296,7 @@ def test_layout_mirror_on_airflow_2_stores_each_topic_each_minute(story: Story) 
 
 
 def test_a_missed_sla_is_one_clear_line(story: Story) -> None:
-    """On both versions the log says which topic of which DAG was late."""
-    assert "SLA missed in DAG consumer_lag.oasis.payments" in story.logs["3.3"]
+    """On 2.11 the log says which topic of which DAG was late; for 3.3 see test_layouts.py."""
     assert SLA_MISS_2 in story.logs["2.11"]
 
 

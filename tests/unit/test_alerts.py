@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -11,8 +12,14 @@ from typing import Any
 import pytest
 
 from airflow_lag_provider import alerts
+from airflow_lag_provider.errors import ElasticsearchUnreachable
+from airflow_lag_provider.hooks.elasticsearch import LagElasticsearchHook
+from airflow_lag_provider.run import document_id
 
 NOON = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
+STARTED = NOON + timedelta(seconds=1, microseconds=120)
+SUCCESS = {"event": {"outcome": "success"}}
+FAILURE = {"event": {"outcome": "failure"}, "error": {"type": "TopicNotInGroup"}}
 
 
 @dataclass(frozen=True)
@@ -26,31 +33,85 @@ class Dag:
     dag_id: str = "consumer_lag.oasis.orders"
 
 
-def of_five(dag: Any, task_list: Any, blocking_task_list: Any, slas: Any, tis: Any) -> None:
-    """A callback as Airflow 2.11 wants it."""
+class Told:
+    """Remembers what the user's function was told; raises an error when there is one."""
+
+    def __init__(self) -> None:
+        self.calls: list[dict[str, Any]] = []
+        self.error: Exception | None = None
+
+    async def late(self, **keywords: Any) -> None:
+        self.calls.append(keywords)
+        if self.error:
+            raise self.error
 
 
-def of_keywords(context: Any, mirror: str, topics: list[str]) -> None:
-    """A callback as Airflow 3 calls it."""
+class Store:
+    """Stands in for Elasticsearch: the documents of one run by topic.
+
+    :param error: what reading raises.
+    """
+
+    def __init__(self) -> None:
+        self.documents: dict[str, Mapping[str, Any]] = {}
+        self.error: Exception | None = None
+        self.indices: list[tuple[str, str]] = []
+
+    def outcomes(self, hook: LagElasticsearchHook, *ids: str) -> Any:
+        self.indices.append((hook.elasticsearch_conn_id, hook.index))
+        if self.error:
+            raise self.error
+        known = {
+            document_id(
+                mirror="oasis", topic=topic, run_id="scheduled__12", started_at=STARTED
+            ): document
+            for topic, document in self.documents.items()
+        }
+        return tuple(known.get(one) for one in ids)
 
 
-async def awaited(**anything: Any) -> None:
-    """An asynchronous callback that takes all keywords."""
+@pytest.fixture
+def store(monkeypatch: pytest.MonkeyPatch) -> Store:
+    store = Store()
+
+    async def outcomes(hook: LagElasticsearchHook, *ids: str) -> Any:
+        return store.outcomes(hook, *ids)
+
+    monkeypatch.setattr(LagElasticsearchHook, "outcomes", outcomes)
+    return store
 
 
-def of_both(*arguments: Any, **keywords: Any) -> None:
-    """A callback that both versions can call."""
+@pytest.fixture
+def told(monkeypatch: pytest.MonkeyPatch) -> Told:
+    told = Told()
+    monkeypatch.setattr(f"{__name__}.late", told.late, raising=False)
+    return told
 
 
-def of_more(context: Any, severity: str) -> None:
-    """A callback that needs what nobody gives."""
-
-
-def without_context(mirror: str) -> None:
-    """A callback that Airflow 3.1 could not call."""
-
-
-not_a_function = 3
+def miss(*topics: str, callback: str | None = None, **run: Any) -> None:
+    """Let Airflow's triggerer call what it calls after a missed deadline."""
+    dag_run = {
+        "dag_id": "consumer_lag.oasis",
+        "dag_run_id": "scheduled__12",
+        "run_type": "scheduled",
+        "logical_date": NOON.isoformat(),
+        "run_after": "2026-11-22T12:00:00Z",
+        "data_interval_end": None,
+        "start_date": "2026-11-22T12:00:01.000120Z",
+        "state": "running",
+        **run,
+    }
+    asyncio.run(
+        alerts.deadline_missed(
+            context={"dag_run": dag_run, "deadline": {"id": "1"}},
+            mirror="oasis",
+            topics=topics,
+            sla=90.0,
+            elasticsearch_conn_id="es",
+            index="lag-%Y.%m",
+            callback=callback,
+        )
+    )
 
 
 def test_misses_that_come_together_make_one_short_line(caplog: pytest.LogCaptureFixture) -> None:
@@ -64,84 +125,104 @@ def test_misses_that_come_together_make_one_short_line(caplog: pytest.LogCapture
     assert len(caplog.messages[0]) < 500
 
 
-def deadline_context(run_type: str) -> dict[str, Any]:
-    return {
-        "dag_run": {
-            "dag_id": "consumer_lag.oasis.orders",
-            "dag_run_id": "scheduled__12",
-            "run_type": run_type,
-            "logical_date": NOON.isoformat(),
-            "state": "running",
-        }
-    }
-
-
-def test_a_missed_deadline_is_one_line_that_names_topics_and_state(
-    caplog: pytest.LogCaptureFixture,
+def test_a_missed_deadline_is_one_line_that_names_the_topics_without_a_snapshot(
+    store: Store, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The line says which topics of which mirror are late, since when, and how the run stands."""
+    """The line says which topics are late, which of them failed and why, and how the run stands."""
+    store.documents = {"orders": SUCCESS, "clicks": FAILURE}
     with caplog.at_level(logging.WARNING):
-        asyncio.run(
-            alerts.log_deadline_miss(
-                context=deadline_context("scheduled"), mirror="oasis", topics=["orders"], sla=90.0
-            )
-        )
+        miss("orders", "payments", "clicks")
     assert caplog.messages == [
-        "SLA missed in DAG consumer_lag.oasis.orders: 90 s after 2026-11-22T12:00:00+00:00 the "
-        "run scheduled__12 is running; mirror oasis, topics orders."
+        "SLA missed in DAG consumer_lag.oasis: no snapshot in time for payments, clicks "
+        "(TopicNotInGroup); 90 s after 2026-11-22 12:00:00+00:00 the run scheduled__12 is running; "
+        "mirror oasis."
     ]
+    assert store.indices == [("es", "lag-2026.11")]
 
 
-def test_a_run_by_hand_misses_no_deadline(caplog: pytest.LogCaptureFixture) -> None:
-    """A manual run or a backfill, whose logical date lies in the past, raises no false alarm."""
+def test_a_function_of_the_user_is_told_the_same_instead(
+    store: Store, told: Told, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It gets the late topics, those that failed, and Airflow's context; no line is logged."""
+    store.documents = {"orders": SUCCESS, "clicks": FAILURE}
     with caplog.at_level(logging.WARNING):
-        asyncio.run(
-            alerts.log_deadline_miss(
-                context=deadline_context("backfill"), mirror="oasis", topics=["orders"], sla=90.0
-            )
-        )
+        miss("orders", "payments", "clicks", callback=f"{__name__}.late")
+    (call,) = told.calls
+    context = call.pop("context")
+    assert context["dag_run"]["dag_run_id"] == "scheduled__12"
+    assert call == {
+        "mirror": "oasis",
+        "topics": ["payments", "clicks"],
+        "sla": 90.0,
+        "failed": {"clicks": "TopicNotInGroup"},
+        "unchecked": None,
+    }
     assert caplog.messages == []
 
 
-def test_airflow_2_gets_the_function_itself() -> None:
-    """On 2.11 the user's function is called as Airflow calls it; without one, ours is."""
-    assert alerts.airflow2_callback(f"{__name__}.of_five") is of_five
-    assert alerts.airflow2_callback(None) is alerts.log_sla_miss
-
-
-def test_airflow_3_gets_the_keywords_that_the_function_takes() -> None:
-    """Only what the function names is passed, and everything when it takes everything."""
-    given = {"mirror": "oasis", "topics": ["orders"], "sla": 90.0}
-    assert alerts.airflow3_keywords(f"{__name__}.of_keywords", given) == {
-        "mirror": "oasis",
-        "topics": ["orders"],
-    }
-    assert alerts.airflow3_keywords(f"{__name__}.awaited", given) == given
-    assert alerts.airflow3_keywords(f"{__name__}.of_both", given) == given
-
-
-def test_asynchronous_callbacks_are_known_as_such() -> None:
-    """A coroutine function runs in the triggerer, a plain one on a worker."""
-    assert alerts.is_async(awaited)
-    assert not alerts.is_async(of_keywords)
-    assert alerts.is_async(alerts.log_deadline_miss)
-
-
-@pytest.mark.parametrize(
-    ("check", "path", "words"),
-    [
-        (alerts.airflow2_callback, "no.such.module.function", "can't be imported"),
-        (alerts.airflow2_callback, f"{__name__}.missing", "can't be imported"),
-        (alerts.airflow2_callback, f"{__name__}.not_a_function", "not a function"),
-        (alerts.airflow2_callback, f"{__name__}.of_keywords", "must take Airflow's"),
-        (lambda path: alerts.airflow3_keywords(path, {}), f"{__name__}.of_five", "context"),
-        (lambda path: alerts.airflow3_keywords(path, {}), f"{__name__}.without_context", "context"),
-        (lambda path: alerts.airflow3_keywords(path, {}), f"{__name__}.of_more", "also needs"),
-    ],
-)
-def test_a_callback_that_could_not_be_called_is_refused_early(
-    check: Any, path: str, words: str
+def test_nobody_is_told_when_all_topics_have_their_snapshots(
+    store: Store, told: Told, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A wrong callback is a mistake when the DAG is parsed, not silence when it is needed."""
-    with pytest.raises(ValueError, match=words):
-        check(path)
+    """A run that was closed late, or failed for another topic's sake, raises no false alarm."""
+    store.documents = {"orders": SUCCESS, "clicks": SUCCESS}
+    with caplog.at_level(logging.INFO):
+        miss("orders", "clicks", callback=f"{__name__}.late", state="failed")
+    assert told.calls == []
+    assert "has a snapshot of orders, clicks" in caplog.text
+
+
+@pytest.mark.parametrize("start", [None, "2026-11-22T12:00:30.000120Z"])
+def test_a_document_of_another_start_of_the_run_does_not_count(
+    store: Store, told: Told, start: str | None
+) -> None:
+    """Before a run starts it has no document, and after it was cleared it needs a new one."""
+    store.documents = {"orders": SUCCESS}
+    miss("orders", callback=f"{__name__}.late", start_date=start)
+    assert [one["topics"] for one in told.calls] == [["orders"]]
+
+
+def test_an_alert_goes_out_though_nobody_knows_which_topics_are_late(
+    store: Store, told: Told, caplog: pytest.LogCaptureFixture
+) -> None:
+    """With Elasticsearch away all topics are named, and why it isn't known which are late."""
+    store.error = ElasticsearchUnreachable("No connection to Elasticsearch.")
+    miss("orders", "clicks", callback=f"{__name__}.late")
+    (call,) = told.calls
+    assert (call["topics"], call["failed"]) == (["orders", "clicks"], {})
+    assert call["unchecked"].startswith("ElasticsearchUnreachable: No connection")
+    miss("orders", "clicks")
+    (line,) = caplog.messages
+    assert "perhaps no snapshot in time for orders, clicks;" in line
+    assert "ElasticsearchUnreachable: No connection" in line
+
+
+@pytest.mark.parametrize("run_type", ["manual", "backfill", "asset_triggered"])
+def test_only_a_scheduled_run_misses_a_deadline(
+    store: Store, told: Told, caplog: pytest.LogCaptureFixture, run_type: str
+) -> None:
+    """A run by hand or a backfill, whose logical date lies in the past, calls nobody."""
+    with caplog.at_level(logging.WARNING):
+        miss("orders", run_type=run_type)
+        miss("orders", run_type=run_type, callback=f"{__name__}.late")
+    assert caplog.messages == []
+    assert told.calls == []
+    assert store.indices == []
+
+
+def test_when_the_users_function_fails_the_log_has_the_alert(
+    store: Store, told: Told, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The alert isn't lost, and Airflow hears of the error too."""
+    told.error = RuntimeError("no mail server")
+    with pytest.raises(RuntimeError, match="no mail server"):
+        miss("orders", callback=f"{__name__}.late")
+    assert "no snapshot in time for orders" in caplog.text
+
+
+def test_a_thousand_late_topics_make_one_short_line(
+    store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The first are named, the rest are counted."""
+    miss(*(f"topic-{number:04}" for number in range(1000)))
+    assert "topic-0019 and 980 more;" in caplog.text
+    assert len(caplog.messages[0]) < 500

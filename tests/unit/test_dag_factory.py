@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
@@ -20,10 +21,6 @@ from airflow_lag_provider.triggers.lag import LagTrigger
 from airflow_lag_provider.watch import Watch
 
 ROOT = Path(__file__).parents[2]
-
-
-async def late(context: Any, mirror: str = "") -> None:
-    """An asynchronous callback of a user (Airflow 3)."""
 
 
 def late_sync(*arguments: Any, **keywords: Any) -> None:
@@ -156,7 +153,7 @@ def test_a_mirror_that_airflow_refuses_stops_no_other(
 ) -> None:
     """Whatever goes wrong with the DAGs of one mirror, the others are built and the check tells."""
 
-    def refuse(topics: Any, *, mirror: str, callback: str | None) -> dict[str, Any]:
+    def refuse(topics: Any, *, mirror: str, **_: Any) -> dict[str, Any]:
         if mirror == "odd":
             raise RuntimeError("Airflow says no")
         return {}
@@ -206,23 +203,34 @@ def test_an_sla_reaches_airflow_in_the_form_of_its_version(tmp_path: Path) -> No
         assert deadline.interval == timedelta(seconds=90)
         assert type(deadline.reference).__name__ == "DagRunLogicalDateDeadline"
         assert type(deadline.callback).__name__ == "AsyncCallback"
-        assert deadline.callback.path == "airflow_lag_provider.alerts.log_deadline_miss"
-        assert deadline.callback.kwargs == {"mirror": "oasis", "topics": ["orders"], "sla": 90.0}
+        assert deadline.callback.path == "airflow_lag_provider.alerts.deadline_missed"
+        inspect.signature(alerts.deadline_missed).bind(context={}, **deadline.callback.kwargs)
+        assert deadline.callback.kwargs == {
+            "mirror": "oasis",
+            "topics": ["orders"],
+            "sla": 90.0,
+            "elasticsearch_conn_id": "elasticsearch_default",
+            "index": "consumer_lag",
+            "callback": None,
+        }
     else:
         assert task.sla == timedelta(seconds=90)
         assert dag.sla_miss_callback is alerts.log_sla_miss
 
 
-def test_topics_of_one_dag_keep_their_own_slas(tmp_path: Path) -> None:
-    """In layout mirror each distinct sla is one deadline that names its topics (2.11: a task's)."""
-    dag = sla_of(tmp_path, "{a: {sla: 90s}, b: {sla: 2m}, c: {sla: 90s}, d: }")
+@pytest.mark.parametrize("layout", ["mirror", "group"])
+def test_each_distinct_sla_of_a_dag_is_one_deadline(tmp_path: Path, layout: str) -> None:
+    """It names the topics with that `sla`; on 2.11 a task has its own, or its topics' shortest."""
+    dag = sla_of(tmp_path, "{a: {sla: 90s}, b: {sla: 2m}, c: {sla: 90s}, d: }", layout)
+    second = timedelta(seconds=1)
     if AIRFLOW_V_3_0_PLUS:
         deadlines = {one.interval: one.callback.kwargs["topics"] for one in dag.deadline}
-        assert deadlines == {timedelta(seconds=90): ["a", "c"], timedelta(minutes=2): ["b"]}
-    else:
+        assert deadlines == {90 * second: ["a", "c"], 120 * second: ["b"]}
+    elif layout == "mirror":
         slas = {task.task_id: task.sla for task in dag.tasks}
-        second = timedelta(seconds=1)
         assert slas == {"a": 90 * second, "b": 120 * second, "c": 90 * second, "d": None}
+    else:
+        assert [task.sla for task in dag.tasks] == [90 * second]
 
 
 def test_a_dag_without_an_sla_has_no_deadline_and_no_callback(tmp_path: Path) -> None:
@@ -232,17 +240,14 @@ def test_a_dag_without_an_sla_has_no_deadline_and_no_callback(tmp_path: Path) ->
     assert not getattr(dag, "sla_miss_callback", None)
 
 
-def test_the_users_own_callback_is_called_in_its_own_form(tmp_path: Path) -> None:
-    """A plain function stays synchronous, a coroutine function asynchronous."""
-    topics = f"{{orders: {{sla: 90s}}}}\n  sla_miss_callback: {__name__}."
-    dag = sla_of(tmp_path, topics + "late_sync")
+def test_the_users_own_callback_reaches_airflow(tmp_path: Path) -> None:
+    """On 3 our own callback, which knows what is late, gets its path; 2.11 gets it itself."""
+    path = f"{__name__}.late_sync"
+    dag = sla_of(tmp_path, f"{{orders: {{sla: 90s}}}}\n  sla_miss_callback: {path}")
     if AIRFLOW_V_3_0_PLUS:
         callback = dag.deadline[0].callback
-        assert type(callback).__name__ == "SyncCallback"
-        assert callback.kwargs == {"mirror": "oasis", "topics": ["orders"], "sla": 90.0}
-        callback = sla_of(tmp_path, topics + "late").deadline[0].callback
-        assert type(callback).__name__ == "AsyncCallback"
-        assert callback.kwargs == {"mirror": "oasis"}
+        assert callback.path == "airflow_lag_provider.alerts.deadline_missed"
+        assert callback.kwargs["callback"] == path
     else:
         assert dag.sla_miss_callback is late_sync
 

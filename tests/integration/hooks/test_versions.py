@@ -1,4 +1,4 @@
-"""Clients of version 8 and 9 write to real servers of version 8 and 9, in every combination.
+"""Clients of version 8 and 9 with real servers of version 8 and 9, in every combination.
 
 Airflow 2.11's environment has client 8 and 3.3's has client 9. So for each combination this file
 is run as a program with the Python of that environment, and the tests look at what it reports.
@@ -40,6 +40,7 @@ class Report:
     :param server: version of the server, as it names it itself.
     :param tested: what ``test_connection`` has returned.
     :param stored: version and lag of the document in the server, after each of the writes.
+    :param outcomes: what ``outcomes`` has returned for the document and for one that isn't there.
     :param mapping: the index's mapping in the server.
     """
 
@@ -47,6 +48,7 @@ class Report:
     server: str
     tested: tuple[bool, str]
     stored: list[tuple[int, int]]
+    outcomes: list[dict[str, Any] | None]
     mapping: dict[str, Any]
 
 
@@ -125,6 +127,11 @@ def test_the_document_of_the_highest_version_stays(combination: tuple[str, str, 
     assert [tuple(pair) for pair in combination[2].stored] == [(5, 50), (5, 50), (6, 60)]
 
 
+def test_what_became_of_a_document_can_be_asked(combination: tuple[str, str, Report]) -> None:
+    """The answer has the two fields alone, and nothing for a document that isn't there."""
+    assert combination[2].outcomes == [{"event": {"outcome": "success"}}, None]
+
+
 def _get(url: str) -> Any:
     """Read from the server without the client that is tested."""
     with urllib.request.urlopen(url, timeout=10) as answer:
@@ -138,7 +145,8 @@ def _report(url: str, index: str) -> Report:
     hook = LagElasticsearchHook(elasticsearch_conn_id="es", index=index)
     stored = []
     for number, lag in WRITES:
-        source = {"@timestamp": "2026-01-01T00:00:00Z", "lag": {"total": lag}}
+        event = {"outcome": "success", "duration": 1}
+        source = {"@timestamp": "2026-01-01T00:00:00Z", "lag": {"total": lag}, "event": event}
         document = Document(id=ID, version=number, source=source)
         asyncio.run(hook.write(document))
         found = _get(f"{url}/{index}/_doc/a%20run")
@@ -149,6 +157,7 @@ def _report(url: str, index: str) -> Report:
         server=node["version"],
         tested=hook.test_connection(),
         stored=stored,
+        outcomes=list(asyncio.run(hook.outcomes(ID, "none"))),
         mapping=_get(f"{url}/{index}/_mapping")[index]["mappings"],
     )
 

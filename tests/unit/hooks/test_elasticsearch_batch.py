@@ -27,11 +27,18 @@ class Store:
             raise self.error
         return tuple(self.refused.get(one.id) for one in documents)
 
+    async def outcomes(self, *ids: str) -> tuple[Any, ...]:
+        self.requests.append(list(ids))
+        if self.error:
+            raise self.error
+        return tuple({"id": one} for one in ids)
+
 
 @pytest.fixture
 def store(monkeypatch: pytest.MonkeyPatch) -> Store:
     store = Store()
     monkeypatch.setattr(LagElasticsearchHook, "write", staticmethod(store.write))
+    monkeypatch.setattr(LagElasticsearchHook, "outcomes", staticmethod(store.outcomes))
     return store
 
 
@@ -94,6 +101,21 @@ def test_a_cancelled_caller_leaves_the_others_alone(store: Store) -> None:
 
     assert asyncio.run(story()) == (None,)
     assert store.requests == [["0", "1"]]
+
+
+def test_callers_that_ask_for_outcomes_share_a_request_too(store: Store) -> None:
+    """When a host is away, all its topics miss their deadlines at the same moment."""
+
+    async def asked(*ids: str) -> Any:
+        return await batch.outcomes(*ids, elasticsearch_conn_id="es", index="lag")
+
+    results = together(asked("a", "b"), wrote(document(0)), asked("c"))
+    assert sorted(store.requests) == [["0"], ["a", "b", "c"]]
+    assert results == [({"id": "a"}, {"id": "b"}), (None,), ({"id": "c"},)]
+    store.error = ElasticsearchUnreachable("No.")
+    first, second = together(asked("a"), asked("b"))
+    assert type(first) is type(second) is ElasticsearchUnreachable
+    assert first is not second
 
 
 def test_each_event_loop_writes_its_own(store: Store) -> None:

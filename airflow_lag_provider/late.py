@@ -1,0 +1,98 @@
+"""Which topics of a run have no snapshot when its deadline has passed. Asynchronous."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from airflow.providers.common.compat.sdk import redact
+
+from airflow_lag_provider.errors import LagError
+from airflow_lag_provider.run import document_id, index_name
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Late:
+    """The topics of a run that its missed deadline is about.
+
+    :param topics: those without the document of a snapshot.
+    :param failed: those of them that have a document of a failure, each with its ``error.type``.
+    :param unchecked: why it isn't known which topics have a document, so that all are named;
+        ``None`` when it is known.
+    """
+
+    topics: tuple[str, ...]
+    failed: Mapping[str, str] = field(default_factory=dict)
+    unchecked: str | None = None
+
+
+def scheduled_at(dag_run: Mapping[str, Any]) -> datetime:
+    """Return the instant a run was due.
+
+    :param dag_run: the DAG run as Airflow's REST API and the context of a deadline have it.
+    """
+    return datetime.fromisoformat(dag_run["data_interval_end"] or dag_run["run_after"])
+
+
+async def late_topics(
+    dag_run: Mapping[str, Any],
+    *,
+    mirror: str,
+    topics: Sequence[str],
+    elasticsearch_conn_id: str,
+    index: str,
+) -> Late:
+    """Return the topics of a run that have no snapshot now.
+
+    It raises nothing: where Elasticsearch can't be asked, all topics may be late.
+
+    :param dag_run: see :func:`scheduled_at`.
+    :param index: index, which may hold ``%Y``, ``%m``, ``%d`` and ``%H``.
+    """
+    try:
+        # The first import of the client takes a second.
+        await asyncio.to_thread(_import_the_client)
+        from airflow_lag_provider.hooks.elasticsearch_batch import outcomes
+
+        due = scheduled_at(dag_run)
+        # Without a start there is no document yet, whatever its id would be.
+        started_at = datetime.fromisoformat(dag_run["start_date"]) if dag_run["start_date"] else due
+        run_id = dag_run["dag_run_id"]
+        found = await outcomes(
+            *(
+                document_id(mirror=mirror, topic=topic, run_id=run_id, started_at=started_at)
+                for topic in topics
+            ),
+            elasticsearch_conn_id=elasticsearch_conn_id,
+            index=index_name(index, scheduled_at=due),
+        )
+    except Exception as error:
+        # An alarm that may be false is better than none.
+        if not isinstance(error, LagError):
+            log.exception("Something happened that this package does not expect.")
+        return Late(tuple(topics), unchecked=str(redact(f"{type(error).__name__}: {error}")))
+    return _late(dict(zip(topics, found, strict=True)))
+
+
+def _late(found: Mapping[str, Mapping[str, Any] | None]) -> Late:
+    """Return the late ones of some topics.
+
+    :param found: of each topic's document the fields ``event.outcome`` and ``error.type``.
+    """
+    late = {
+        topic: document
+        for topic, document in found.items()
+        if document is None or document["event"]["outcome"] != "success"
+    }
+    failed = {topic: document["error"]["type"] for topic, document in late.items() if document}
+    return Late(tuple(late), failed)
+
+
+def _import_the_client() -> None:
+    import airflow_lag_provider.hooks.elasticsearch_batch  # noqa: F401
