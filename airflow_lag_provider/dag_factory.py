@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -60,11 +61,12 @@ def _built(configuration: Configuration, *, problems: list[str]) -> dict[str, DA
     """Return the DAGs; a mirror that Airflow refuses is left out and added to the problems."""
     # A worker parses the whole file for the one DAG of its task.
     wanted: str | None = get_parsing_context().dag_id
+    shared = _shared_arguments()
     dags: dict[str, DAG] = {}
     for mirror in configuration.mirrors:
         try:
             dags |= {
-                one_id: _dag(mirror, topics, settings, configuration)
+                one_id: _dag(mirror, topics, settings, configuration, shared)
                 for one_id, topics, settings in _plan(mirror)
                 if wanted in (None, one_id)
             }
@@ -101,22 +103,38 @@ def _plan(mirror: Mirror) -> Iterator[tuple[str, Sequence[Topic], Mirror | Topic
             yield dag_id(mirror.name, topic.name), [topic], topic
 
 
+def _shared_arguments() -> dict[str, Any]:
+    """Return the arguments that are the same for all DAGs.
+
+    Those that Airflow's configuration decides are taken from a DAG without them: for each DAG
+    Airflow would read its configuration again, which takes as long as all that is done here.
+    """
+    plain = DAG("plain", schedule=SCHEDULE, start_date=datetime(2024, 1, 1, tzinfo=UTC))
+    return {
+        "schedule": plain.timetable,
+        "max_active_tasks": plain.max_active_tasks,
+        "max_consecutive_failed_dag_runs": plain.max_consecutive_failed_dag_runs,
+        "catchup": False,
+        "max_active_runs": MAX_ACTIVE_RUNS,
+    }
+
+
 def _dag(
     mirror: Mirror,
     topics: Sequence[Topic],
     settings: Mirror | Topic,
     configuration: Configuration,
+    shared: Mapping[str, Any],
 ) -> DAG:
     """Return one DAG with a task for each of the topics, or one for all in layout group.
 
     :param settings: what the DAG's own keys (paused, tags and so on) are taken from.
+    :param shared: the arguments of all DAGs.
     """
     arguments: dict[str, Any] = {
+        **shared,
         "dag_id": dag_id(mirror.name, topics[0].name if settings is topics[0] else None),
-        "schedule": SCHEDULE,
         "start_date": settings.start_date,
-        "catchup": False,
-        "max_active_runs": MAX_ACTIVE_RUNS,
         "is_paused_upon_creation": settings.paused,
         "tags": sorted({"consumer-lag", mirror.name, *settings.tags}),
         "description": _description(mirror, topics),

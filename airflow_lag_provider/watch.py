@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any
 
@@ -61,15 +61,16 @@ class Watch:
 
     def to_json(self) -> dict[str, Any]:
         """Return it as plain JSON values, as a trigger's arguments have to be."""
-        return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
+        values = {one.name: getattr(self, one.name) for one in fields(self)}
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Watch:
         """Return what :meth:`to_json` was called on."""
-        fields: dict[str, Any] = {
+        given: dict[str, Any] = {
             k: tuple(v) if isinstance(v, list) else v for k, v in values.items()
         }
-        return cls(**fields)
+        return cls(**given)
 
     def check(self) -> None:
         """Check all values by the rules of the configuration, since a template gives any text.

@@ -55,6 +55,7 @@ def row(what: str, size: int, unit: str, *, wall: float, cpu: float, **more: Any
 
     :param wall: seconds that passed.
     :param cpu: seconds of CPU time.
+    :param more: ``hold``, for how long an event loop was held at a stretch, as text.
     """
     return {
         "what": what,
@@ -63,7 +64,7 @@ def row(what: str, size: int, unit: str, *, wall: float, cpu: float, **more: Any
         "CPU ms": round(1e3 * cpu, 2),
         "CPU µs each": round(1e6 * cpu / size, 1),
         "a second": f"{size / cpu:,.0f}",
-        "longest hold ms": more.get("hold"),
+        "longest hold (garbage) ms": more.get("hold"),
     }
 
 

@@ -1,8 +1,8 @@
 """Documents of many tasks in one request: what the callers of one event loop do together.
 
-In the triggerer all topics of a group wake up at the same moment, when their describe ends, and
-again when they miss a deadline. A client and a request for each would keep the event loop busy for
-longer than Airflow likes.
+In the triggerer all topics of a group wake up when their describe ends, or one after the other
+while Airflow starts them, and again when they miss a deadline. A client and a request for each
+would keep the event loop busy for longer than Airflow likes.
 """
 
 from __future__ import annotations
@@ -14,33 +14,71 @@ from typing import Any, Generic, TypeVar
 
 from airflow_lag_provider.errors import StoreError
 from airflow_lag_provider.hooks.elasticsearch import Document, LagElasticsearchHook
+from airflow_lag_provider.hooks.elasticsearch_session import Session
+from airflow_lag_provider.shared_work import PerLoop
 
 Fates = tuple[StoreError | None, ...]
 Outcomes = tuple[Mapping[str, Any] | None, ...]
 
-# How long the first caller waits for others, seconds.
-GATHER_SECONDS = 0.03
+# How long a document waits for others, seconds.
+GATHER_SECONDS = 0.1
 # Their callers go on at the same moment too, so there must not be too many of them.
-MOST_DOCUMENTS = 100
+MOST_ITEMS = 100
+# How long one client is used, and what it has seen of the index is believed, seconds: less than a
+# minute, so that the next minute's documents find out that somebody deleted the index.
+SESSION_SECONDS = 30.0
+# How long an open client waits for more documents, seconds.
+IDLE_SECONDS = 5.0
 
 ItemT = TypeVar("ItemT")
 ResultT = TypeVar("ResultT")
-_Caller = tuple[tuple[ItemT, ...], asyncio.Future[tuple[ResultT, ...]]]
+Results = Awaitable[tuple[ResultT, ...]]
 
 
 @dataclass(slots=True)
-class _Batches(Generic[ItemT, ResultT]):
-    """The callers that wait for the same work, with their items, and the task that does it.
+class _Waiting(Generic[ItemT, ResultT]):
+    """The items of one caller, such as documents, and what became of them."""
 
-    :param work: one request for some items; returns a result for each.
+    items: tuple[ItemT, ...]
+    results: asyncio.Future[tuple[ResultT, ...]]
+
+
+@dataclass(slots=True)
+class _Queue(Generic[ItemT, ResultT]):
+    """What waits for one kind of work on one connection and index.
+
+    :param work: one request of a session for some items; returns a result for each.
+    :param task: does it; kept here, because an event loop doesn't keep its tasks.
     """
 
-    work: Callable[..., Awaitable[tuple[ResultT, ...]]]
-    waiting: list[_Caller[ItemT, ResultT]] = field(default_factory=list)
+    work: Callable[..., Results[ResultT]]
+    waiting: list[_Waiting[ItemT, ResultT]] = field(default_factory=list)
+    filled: asyncio.Event = field(default_factory=asyncio.Event)
     task: asyncio.Task[None] | None = None
 
+    def add(self, one: _Waiting[ItemT, ResultT]) -> None:
+        """Let one more caller wait."""
+        self.waiting.append(one)
+        self.filled.set()
 
-_loops: dict[asyncio.AbstractEventLoop, dict[tuple[str, str, str], _Batches[Any, Any]]] = {}
+    def take(self, most: int | None = None) -> list[_Waiting[ItemT, ResultT]]:
+        """Take out the first callers with so many items together, at least one caller."""
+        count = size = 0
+        for one in self.waiting:
+            size += len(one.items)
+            if count and most is not None and size > most:
+                break
+            count += 1
+        taken, self.waiting = self.waiting[:count], self.waiting[count:]
+        if not self.waiting:
+            self.filled.clear()
+        return taken
+
+
+_Key = tuple[str, str, str]
+_Queues = dict[_Key, _Queue[Any, Any]]
+
+_queues: PerLoop[_Queues] = PerLoop(dict)
 
 
 async def write(*documents: Document, elasticsearch_conn_id: str, index: str) -> Fates:
@@ -49,94 +87,104 @@ async def write(*documents: Document, elasticsearch_conn_id: str, index: str) ->
     :return: for each document ``None``, or why that one alone could not be written.
     :raises StoreError: none of them could be written; each caller gets an error of its own.
     """
-    hook = LagElasticsearchHook(elasticsearch_conn_id=elasticsearch_conn_id, index=index)
-    return await _together(("write", elasticsearch_conn_id, index), hook.write, documents)
+    key = ("write", elasticsearch_conn_id, index)
+    return await _together(key, lambda session, *some: session.write(*some), documents)
 
 
 async def outcomes(*ids: str, elasticsearch_conn_id: str, index: str) -> Outcomes:
-    """Return of documents what became of them, see :meth:`.LagElasticsearchHook.outcomes`.
+    """Return of documents what became of them, see :meth:`.Session.outcomes`.
 
     :raises StoreError: it can't be said; each caller gets an error of its own.
     """
-    hook = LagElasticsearchHook(elasticsearch_conn_id=elasticsearch_conn_id, index=index)
-    return await _together(("outcomes", elasticsearch_conn_id, index), hook.outcomes, ids)
+    key = ("outcomes", elasticsearch_conn_id, index)
+    return await _together(key, lambda session, *some: session.outcomes(*some), ids)
 
 
 async def _together(
-    key: tuple[str, str, str],
-    work: Callable[..., Awaitable[tuple[ResultT, ...]]],
-    items: tuple[ItemT, ...],
+    key: _Key, work: Callable[..., Results[ResultT]], items: tuple[ItemT, ...]
 ) -> tuple[ResultT, ...]:
     """Return the results for some items, of work that is done for other callers' items too.
 
     :param key: what is done, connection and index. By index too: what is wrong with one index must
         not fail the documents of another.
     """
-    batches: _Batches[ItemT, ResultT] = _of_loop().setdefault(key, _Batches(work))
-    future: asyncio.Future[tuple[ResultT, ...]] = asyncio.get_running_loop().create_future()
-    batches.waiting.append((items, future))
-    if batches.task is None or batches.task.done():
-        batches.task = asyncio.create_task(_work_on_all(batches))
-        batches.task.add_done_callback(lambda _: _forget(key, batches))
-    return await future
+    queues = _queues.get()
+    if key not in queues:
+        queues[key] = _Queue(work)
+        hook = LagElasticsearchHook(elasticsearch_conn_id=key[1], index=key[2])
+        queues[key].task = asyncio.create_task(_work_on_all(queues, key, hook))
+    results: asyncio.Future[tuple[ResultT, ...]] = asyncio.get_running_loop().create_future()
+    queues[key].add(_Waiting(items, results))
+    return await results
 
 
-async def _work_on_all(batches: _Batches[ItemT, ResultT]) -> None:
-    await asyncio.sleep(GATHER_SECONDS)
-    while batches.waiting:
-        batch = [batches.waiting.pop(0)]
-        count = len(batch[0][0])
-        while batches.waiting and count + len(batches.waiting[0][0]) <= MOST_DOCUMENTS:
-            batch.append(batches.waiting.pop(0))
-            count += len(batch[-1][0])
-        if error := await _work_on(batch, batches.work):
+async def _work_on_all(queues: _Queues, key: _Key, hook: LagElasticsearchHook) -> None:
+    """Do what waits, and what comes for some seconds after it; then forget the queue."""
+    queue = queues[key]
+    try:
+        while queue.waiting:
+            try:
+                async with hook.session() as session:
+                    await _work_for_a_while(queue, session)
+            except Exception as error:
+                _fail(queue.take(), error)
+    except BaseException as error:
+        _fail(queue.take(), error)
+        raise
+    finally:
+        # Nothing was awaited since the last look at the queue, so nobody can be in it.
+        del queues[key]
+
+
+async def _work_for_a_while(queue: _Queue[Any, Any], session: Session) -> None:
+    loop = asyncio.get_running_loop()
+    end = loop.time() + SESSION_SECONDS
+    while loop.time() < end and await _gathered(queue):
+        error = await _work_on(queue.take(MOST_ITEMS), queue.work, session)
+        if isinstance(error, StoreError) and error.retriable:
             # What is away for one batch is away for the next, and their callers' time is limited.
-            _fail([future for _, future in batches.waiting], error)
-            batches.waiting.clear()
+            _fail(queue.take(), error)
+        if error:
+            return
+
+
+async def _gathered(queue: _Queue[Any, Any]) -> bool:
+    """Wait for items and, while they are few, for more of them; return whether any came."""
+    try:
+        async with asyncio.timeout(IDLE_SECONDS):
+            await queue.filled.wait()
+    except TimeoutError:
+        return False
+    if sum(len(one.items) for one in queue.waiting) < MOST_ITEMS:
+        await asyncio.sleep(GATHER_SECONDS)
+    return True
 
 
 async def _work_on(
-    batch: list[_Caller[ItemT, ResultT]],
-    work: Callable[..., Awaitable[tuple[ResultT, ...]]],
-) -> StoreError | None:
+    batch: list[_Waiting[ItemT, ResultT]], work: Callable[..., Results[ResultT]], session: Session
+) -> Exception | None:
     """Do the work for the items of some callers and give each its own results.
 
-    :return: the error when nobody could be served now.
+    :return: why nothing could be done.
     """
     try:
-        results = await work(*(item for items, _ in batch for item in items))
+        results = await work(session, *(one for caller in batch for one in caller.items))
     except BaseException as error:
-        _fail([future for _, future in batch], error)
+        _fail(batch, error)
         if not isinstance(error, Exception):
             raise
-        return error if isinstance(error, StoreError) and error.retriable else None
+        return error
     start = 0
-    for items, future in batch:
-        if not future.done():
-            future.set_result(results[start : start + len(items)])
-        start += len(items)
+    for caller in batch:
+        if not caller.results.done():
+            caller.results.set_result(results[start : start + len(caller.items)])
+        start += len(caller.items)
     return None
 
 
-def _fail(futures: list[asyncio.Future[Any]], error: BaseException) -> None:
-    for future in futures:
-        if not future.done():
+def _fail(callers: list[_Waiting[Any, Any]], error: BaseException) -> None:
+    for caller in callers:
+        if not caller.results.done():
             # A caller may add notes to its error, so no two share one.
             mine = type(error)(error.message) if isinstance(error, StoreError) else error
-            future.set_exception(mine)
-
-
-def _forget(key: tuple[str, str, str], batches: _Batches[Any, Any]) -> None:
-    """Remove what waits for nothing, so that a dated index is not kept for ever."""
-    if not batches.waiting:
-        _of_loop().pop(key, None)
-
-
-def _of_loop() -> dict[tuple[str, str, str], _Batches[Any, Any]]:
-    """Return what waits in the running loop; what is left of loops that ended goes."""
-    loop = asyncio.get_running_loop()
-    if loop not in _loops:
-        for other in [other for other in _loops if other.is_closed()]:
-            _loops.pop(other, None)
-        _loops[loop] = {}
-    return _loops[loop]
+            caller.results.set_exception(mine)

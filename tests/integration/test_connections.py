@@ -79,7 +79,7 @@ def test_one_connection_carries_all_commands_and_ends_with_its_loop(server: SshS
         await asyncio.gather(describe(), describe(f"{QUICK} # other"))
         for _ in range(3):
             assert (await describe()).description.topics == ("orders",)
-        links.append(room._room().links)
+        links.append(room._rooms.get().links)
         connections.extend(link.connection for link in links[0]._links.values())
 
     assert counted(server, story) == (1, 5)

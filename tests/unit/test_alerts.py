@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -74,10 +76,14 @@ class Store:
 def store(monkeypatch: pytest.MonkeyPatch) -> Store:
     store = Store()
 
-    async def outcomes(hook: LagElasticsearchHook, *ids: str) -> Any:
-        return store.outcomes(hook, *ids)
+    @asynccontextmanager
+    async def session(hook: LagElasticsearchHook) -> AsyncIterator[Any]:
+        async def outcomes(*ids: str) -> Any:
+            return store.outcomes(hook, *ids)
 
-    monkeypatch.setattr(LagElasticsearchHook, "outcomes", outcomes)
+        yield SimpleNamespace(outcomes=outcomes)
+
+    monkeypatch.setattr(LagElasticsearchHook, "session", session)
     return store
 
 

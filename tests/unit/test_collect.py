@@ -12,7 +12,7 @@ import pytest
 from airflow_lag_provider import collect as room
 from airflow_lag_provider.collect import Collected, DescribeOutput, collect
 from airflow_lag_provider.errors import BrokerTimedOut, DescribeTimedOut, SSHUnreachable
-from airflow_lag_provider.hooks.elasticsearch import Document, LagElasticsearchHook
+from airflow_lag_provider.hooks.elasticsearch import Document
 from airflow_lag_provider.observe import observe
 from airflow_lag_provider.run import Run
 from airflow_lag_provider.watch import Watch
@@ -129,10 +129,10 @@ def test_a_cleared_run_does_not_get_what_a_retry_saw_before_it(
 ) -> None:
     """A cleared run has the minute and the try of earlier retries, but not their output."""
 
-    async def write(*documents: Document) -> Any:
+    async def write(*documents: Document, **_: Any) -> Any:
         return (None,) * len(documents)
 
-    monkeypatch.setattr(LagElasticsearchHook, "write", staticmethod(write))
+    monkeypatch.setattr("airflow_lag_provider.observe.write", write)
     monkeypatch.setattr(Watch, "command", "rows")
     watch = Watch(
         mirror="m",

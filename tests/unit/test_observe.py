@@ -7,9 +7,13 @@ are the turns that a real part can't be made to take.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -84,10 +88,11 @@ class Store:
 def store(monkeypatch: pytest.MonkeyPatch) -> Store:
     store = Store()
 
-    async def write(hook: LagElasticsearchHook, *documents: Document) -> Any:
-        return await store.write(hook, *documents)
+    @asynccontextmanager
+    async def session(hook: LagElasticsearchHook) -> AsyncIterator[Any]:
+        yield SimpleNamespace(write=partial(store.write, hook))
 
-    monkeypatch.setattr(LagElasticsearchHook, "write", write)
+    monkeypatch.setattr(LagElasticsearchHook, "session", session)
     return store
 
 

@@ -19,6 +19,7 @@ from airflow_lag_provider.errors import (
     StoreError,
 )
 from airflow_lag_provider.hooks.elasticsearch import Document, LagElasticsearchHook
+from airflow_lag_provider.hooks.elasticsearch_session import index_body
 from lab.network import HOST, free_port
 from tests.integration.support import (
     SUPERUSER,
@@ -139,6 +140,36 @@ def test_an_index_of_the_old_script_is_completed_and_used(bench: Bench, connect:
     assert WRITER.user not in str(properties)
 
 
+def test_an_index_that_somebody_deletes_is_made_anew(bench: Bench) -> None:
+    """The next session makes it from the mapping; nothing has guessed a type by then."""
+    write(document(0))
+    bench.elasticsearch.request("DELETE", "/consumer_lag")
+    write(document(1), document(2))
+    assert {one["topic"] for one in bench.documents()} == {"topic-1", "topic-2"}
+    mapping = bench.elasticsearch.request("GET", "/consumer_lag/_mapping")["consumer_lag"]
+    assert mapping["mappings"]["properties"]["topic"] == {"type": "keyword"}
+
+
+def test_an_index_that_is_deleted_during_a_session_is_completed_by_the_next(
+    bench: Bench, connect: Any
+) -> None:
+    """Elasticsearch makes it anew with types that it guesses; what readers need is added then."""
+    connect(login=SUPERUSER.user, password=SUPERUSER.password)
+
+    async def story() -> None:
+        async with LagElasticsearchHook(elasticsearch_conn_id="elastic").session() as session:
+            await session.write(document(0))
+            await asyncio.to_thread(bench.elasticsearch.request, "DELETE", "/consumer_lag")
+            await session.write(document(1))
+
+    asyncio.run(story())
+    write(document(2))
+    found = bench.documents(topic__keyword="topic-1") + bench.documents(topic__keyword="topic-2")
+    assert [one["topic"] for one in found] == ["topic-1", "topic-2"]
+    mapping = bench.elasticsearch.request("GET", "/consumer_lag/_mapping")["consumer_lag"]
+    assert mapping["mappings"]["properties"]["group"] == {"type": "keyword"}
+
+
 def test_a_user_who_may_not_complete_an_index_writes_all_the_same(bench: Bench) -> None:
     """A snapshot is not lost because the mapping can't be completed."""
     bench.elasticsearch.request("PUT", "/consumer_lag", {"mappings": {"properties": {}}})
@@ -156,7 +187,7 @@ def test_documents_add_no_field_that_the_mapping_does_not_name(
     with pytest.raises(Exception, match="not-there"):
         bench.operator(topic="not-there").execute(context("other"))
     mapping = bench.elasticsearch.request("GET", "/consumer_lag/_mapping")["consumer_lag"]
-    wanted = LagElasticsearchHook()._index_body()["mappings"]["properties"]
+    wanted = index_body()["mappings"]["properties"]
     partitions = {f"p{number}" for number in range(18)}
     assert mapping["mappings"]["properties"].keys() == wanted.keys() | partitions
     for name, field in wanted.items():

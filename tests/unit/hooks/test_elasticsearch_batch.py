@@ -3,32 +3,61 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from airflow_lag_provider.errors import DocumentRefused, ElasticsearchUnreachable, StoreError
+from airflow_lag_provider.errors import (
+    DocumentRefused,
+    ElasticsearchConnectionInvalid,
+    ElasticsearchUnreachable,
+    StoreError,
+)
 from airflow_lag_provider.hooks import elasticsearch_batch as batch
 from airflow_lag_provider.hooks.elasticsearch import Document, LagElasticsearchHook
 
 
 class Store:
-    """Remembers the requests; refuses documents by id, or everything."""
+    """Remembers the sessions and their requests; refuses documents by id, or everything.
+
+    :param error: what a request raises.
+    :param closed: what opening a session raises.
+    """
 
     def __init__(self) -> None:
-        self.requests: list[list[str]] = []
+        self.sessions: list[list[list[str]]] = []
+        self.open = 0
         self.refused: dict[str, StoreError] = {}
         self.error: Exception | None = None
+        self.closed: Exception | None = None
+
+    @property
+    def requests(self) -> list[list[str]]:
+        return [request for session in self.sessions for request in session]
+
+    @asynccontextmanager
+    async def session(self) -> AsyncIterator[Any]:
+        if self.closed:
+            raise self.closed
+        self.sessions.append([])
+        self.open += 1
+        try:
+            yield SimpleNamespace(write=self.write, outcomes=self.outcomes)
+        finally:
+            self.open -= 1
 
     async def write(self, *documents: Document) -> tuple[StoreError | None, ...]:
-        self.requests.append([one.id for one in documents])
+        self.sessions[-1].append([one.id for one in documents])
         await asyncio.sleep(0.01)
         if self.error:
             raise self.error
         return tuple(self.refused.get(one.id) for one in documents)
 
     async def outcomes(self, *ids: str) -> tuple[Any, ...]:
-        self.requests.append(list(ids))
+        self.sessions[-1].append(list(ids))
         if self.error:
             raise self.error
         return tuple({"id": one} for one in ids)
@@ -37,8 +66,7 @@ class Store:
 @pytest.fixture
 def store(monkeypatch: pytest.MonkeyPatch) -> Store:
     store = Store()
-    monkeypatch.setattr(LagElasticsearchHook, "write", staticmethod(store.write))
-    monkeypatch.setattr(LagElasticsearchHook, "outcomes", staticmethod(store.outcomes))
+    monkeypatch.setattr(LagElasticsearchHook, "session", lambda _: store.session())
     return store
 
 
@@ -71,7 +99,7 @@ def test_a_request_has_a_limit(store: Store) -> None:
     """Three hundred documents are three requests; one caller's documents stay together."""
     together(*(wrote(document(number)) for number in range(250)))
     assert [len(request) for request in store.requests] == [100, 100, 50]
-    store.requests.clear()
+    store.sessions.clear()
     together(wrote(*map(document, range(150))))
     assert [len(request) for request in store.requests] == [150]
 
@@ -103,6 +131,93 @@ def test_a_cancelled_caller_leaves_the_others_alone(store: Store) -> None:
     assert store.requests == [["0", "1"]]
 
 
+def test_each_event_loop_writes_its_own(store: Store) -> None:
+    """Nothing waits for a loop that has ended, and such loops are forgotten."""
+    for _ in range(3):
+        together(wrote(document(0)))
+    assert len(store.requests) == 3
+    assert len(batch._queues) == 1
+    assert store.open == 0
+
+
+def test_a_cluster_that_is_away_costs_one_attempt_for_all_that_wait(store: Store) -> None:
+    """The other batches fail with the first one instead of waiting for their own time-outs."""
+    store.error = ElasticsearchUnreachable("No.")
+    results = together(*(wrote(document(number)) for number in range(250)))
+    assert len(store.requests) == 1
+    assert {type(one) for one in results} == {ElasticsearchUnreachable}
+    assert len({id(one) for one in results}) == 250
+
+
+def test_nothing_is_kept_of_an_index_that_nobody_writes_to_any_more(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A dated index leaves nothing behind in a triggerer that lives for months."""
+    monkeypatch.setattr(batch, "IDLE_SECONDS", 0.01)
+
+    async def story() -> int:
+        await asyncio.gather(*(wrote(document(n), index=f"lag-{n}") for n in range(20)))
+        await asyncio.sleep(0.2)
+        return len(batch._queues.get())
+
+    assert asyncio.run(story()) == 0
+    assert (len(store.sessions), store.open) == (20, 0)
+
+
+def one_after_the_other(*pauses: float) -> None:
+    async def story() -> None:
+        for number, pause in enumerate(pauses):
+            await asyncio.sleep(pause)
+            await wrote(document(number))
+
+    asyncio.run(story())
+
+
+def test_what_comes_within_some_seconds_goes_through_one_session(store: Store) -> None:
+    """Documents one after the other need one client and one look at the index."""
+    one_after_the_other(0, 0.05, 0.05)
+    assert store.sessions == [[["0"], ["1"], ["2"]]]
+
+
+def test_a_session_ends_though_documents_go_on_coming(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A changed connection or a deleted index is noticed all the same."""
+    monkeypatch.setattr(batch, "SESSION_SECONDS", 0.05)
+    one_after_the_other(0, 0, 0)
+    assert store.sessions == [[["0"]], [["1"]], [["2"]]]
+
+
+def test_a_failed_request_ends_its_session(store: Store) -> None:
+    """The next document gets a new client, which looks at the index again."""
+    store.error = DocumentRefused("No.")
+
+    async def story() -> None:
+        with pytest.raises(DocumentRefused):
+            await wrote(document(0))
+        store.error = None
+        await wrote(document(1))
+
+    asyncio.run(story())
+    assert store.sessions == [[["0"]], [["1"]]]
+
+
+def test_a_session_that_can_not_be_opened_fails_all_who_wait(store: Store) -> None:
+    """Each gets an error of its own, and whoever comes later tries again."""
+    store.closed = ElasticsearchConnectionInvalid("No connection.")
+
+    async def story() -> list[Any]:
+        asked = [wrote(document(number)) for number in range(3)]
+        failed = await asyncio.gather(*asked, return_exceptions=True)
+        store.closed = None
+        return [*failed, await wrote(document(3))]
+
+    *failed, fates = asyncio.run(story())
+    assert [type(one) for one in failed] == [ElasticsearchConnectionInvalid] * 3
+    assert len({id(one) for one in failed}) == 3
+    assert fates == (None,)
+
+
 def test_callers_that_ask_for_outcomes_share_a_request_too(store: Store) -> None:
     """When a host is away, all its topics miss their deadlines at the same moment."""
 
@@ -116,32 +231,3 @@ def test_callers_that_ask_for_outcomes_share_a_request_too(store: Store) -> None
     first, second = together(asked("a"), asked("b"))
     assert type(first) is type(second) is ElasticsearchUnreachable
     assert first is not second
-
-
-def test_each_event_loop_writes_its_own(store: Store) -> None:
-    """Nothing waits for a loop that has ended, and such loops are forgotten."""
-    for _ in range(3):
-        together(wrote(document(0)))
-    assert len(store.requests) == 3
-    assert len(batch._loops) == 1
-
-
-def test_a_cluster_that_is_away_costs_one_attempt_for_all_that_wait(store: Store) -> None:
-    """The other batches fail with the first one instead of waiting for their own time-outs."""
-    store.error = ElasticsearchUnreachable("No.")
-    results = together(*(wrote(document(number)) for number in range(250)))
-    assert len(store.requests) == 1
-    assert {type(one) for one in results} == {ElasticsearchUnreachable}
-    assert len({id(one) for one in results}) == 250
-
-
-def test_nothing_is_kept_of_an_index_that_nobody_writes_to_any_more(store: Store) -> None:
-    """A dated index leaves nothing behind in a triggerer that lives for months."""
-
-    async def story() -> int:
-        for number in range(20):
-            await wrote(document(number), index=f"lag-{number}")
-        await asyncio.sleep(0)
-        return len(batch._of_loop())
-
-    assert asyncio.run(story()) == 0
