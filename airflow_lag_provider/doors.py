@@ -37,6 +37,7 @@ class Door(Protocol):
     mirror: str | None
     timeout: Any
     jvm_opts: str
+    class_data_archive: str | None
     mirrors_file: str | None
 
 
@@ -56,6 +57,7 @@ def watch_of(door: Door) -> Watch:
         tool=door.tool,
         command_config=door.command_config,
         jvm_opts=door.jvm_opts,
+        class_data_archive=door.class_data_archive,
         configured_topics=configured_topics(door.mirrors_file, mirror),
     )
 
@@ -117,7 +119,7 @@ def summary(watch: Watch, seen: Observation) -> dict[str, Any] | None:
     """
     if len(watch.topics) > 1:
         return {
-            "command": watch.command,
+            "command": watch.short_command,
             "stored": len(seen.stored),
             "failed": list(seen.failed),
         }
@@ -126,7 +128,7 @@ def summary(watch: Watch, seen: Observation) -> dict[str, Any] | None:
     (one,) = seen.stored
     return {
         "topic": one.snapshot.topic,
-        "command": watch.command,
+        "command": watch.short_command,
         "lag": {"total": one.snapshot.lag_total, "max": one.snapshot.lag_max},
         "index": one.index,
         "document_id": one.document_id,

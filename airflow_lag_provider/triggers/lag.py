@@ -43,6 +43,7 @@ class LagTrigger(BaseTrigger):
         mirror: str | None,
         timeout: float,
         jvm_opts: str,
+        class_data_archive: str | None,
         mirrors_file: str | None,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # Airflow's
@@ -58,6 +59,7 @@ class LagTrigger(BaseTrigger):
         self.mirror = mirror
         self.timeout = timeout
         self.jvm_opts = jvm_opts
+        self.class_data_archive = class_data_archive
         self.mirrors_file = mirrors_file
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
@@ -77,6 +79,7 @@ class LagTrigger(BaseTrigger):
                 "mirror": self.mirror,
                 "timeout": self.timeout,
                 "jvm_opts": self.jvm_opts,
+                "class_data_archive": self.class_data_archive,
                 "mirrors_file": self.mirrors_file,
             },
         )

@@ -83,6 +83,7 @@ def test_the_configuration_reaches_dag_and_task(tmp_path: Path) -> None:
                 tool: /opt/kafka/bin/kafka-consumer-groups.sh
                 command_config: /etc/client.properties
                 jvm_opts: -Xmx64M
+                class_data_archive: /var/lag
                 topics:
                   orders:
                     timeout: 20s
@@ -113,6 +114,7 @@ def test_the_configuration_reaches_dag_and_task(tmp_path: Path) -> None:
     assert (watch.index, watch.timeout, watch.jvm_opts) == ("lag-%Y", 20.0, "-Xmx64M")
     assert watch.tool == "/opt/kafka/bin/kafka-consumer-groups.sh"
     assert watch.command_config == "/etc/client.properties"
+    assert watch.class_data_archive == "/var/lag"
     assert watch.configured_topics == {"orders", "clicks"}
 
 
