@@ -13,6 +13,7 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from airflow_lag_provider.command_archive import with_archive
 from airflow_lag_provider.errors import OutputCutOff
 
 DEFAULT_TOOL = "kafka-consumer-groups.sh"
@@ -54,6 +55,7 @@ def describe_command(
     tool: str = DEFAULT_TOOL,
     command_config: str | None = None,
     jvm_opts: str = DEFAULT_JVM_OPTS,
+    class_data_archive: str | None = None,
 ) -> str:
     """Return the command line that describes a consumer group, for a POSIX shell.
 
@@ -65,11 +67,11 @@ def describe_command(
     :param tool: path or name of kafka-consumer-groups.sh on the host.
     :param command_config: path of a client properties file on the host.
     :param jvm_opts: options of the tool's JVM; an empty string leaves the script's own.
+    :param class_data_archive: directory on the host where the tool's JVM finds its classes ready
+        to use, see ``command_archive``; ``None``: nothing is written there.
     """
     limits = TimeLimits.within(timeout)
     words = [
-        "timeout",
-        *("-k", str(limits.kill_after_s), str(limits.tool_s)),
         tool,
         *("--bootstrap-server", ",".join(bootstrap_servers)),
         "--describe",
@@ -78,6 +80,11 @@ def describe_command(
     ]
     if command_config:
         words += ["--command-config", command_config]
+    if class_data_archive:
+        words = with_archive(
+            words, directory=class_data_archive, made_for=(tool, command_config, jvm_opts)
+        )
+    words = ["timeout", "-k", str(limits.kill_after_s), str(limits.tool_s), *words]
     environment = _environment(jvm_opts=jvm_opts, group=group)
     assignments = [f"{name}={shlex.quote(value)}" for name, value in environment.items()]
     return (

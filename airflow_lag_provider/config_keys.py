@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict
 
 from airflow_lag_provider.command import DEFAULT_JVM_OPTS, DEFAULT_TOOL
 from airflow_lag_provider.config_values import (
+    ArchiveDirectory,
     ConnId,
     Count,
     Duration,
@@ -115,6 +116,8 @@ class MirrorSettings(TopicSettings):
     :param layout: one DAG for each topic; or one for the mirror with a task for each topic
         (``mirror``) or with one task for all of them (``group``).
     :param jvm_opts: flags of the tool's JVM, separated by spaces; empty: the tool's own.
+    :param class_data_archive: absolute path of a directory on the host for a class data archive;
+        ``None``: no archive, and nothing is written on the host.
     """
 
     ssh_conn_id: ConnId = "ssh_default"
@@ -124,6 +127,7 @@ class MirrorSettings(TopicSettings):
     command_config: FilePath | None = None
     layout: Literal["topic", "mirror", "group"] = "topic"
     jvm_opts: JvmOpts = DEFAULT_JVM_OPTS
+    class_data_archive: ArchiveDirectory | None = None
 
 
 class Topic(TopicSettings):

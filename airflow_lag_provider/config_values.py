@@ -129,6 +129,16 @@ def _absolute_path(value: str) -> str:
     return value
 
 
+def _archive_directory(value: str) -> str:
+    # Kafka's scripts cut JVM flags at white space and the shell replaces * ? [; Java cuts at :.
+    if not re.fullmatch(r"(?:/[A-Za-z0-9._+=@-]+)+", value):
+        raise ValueError(
+            "is no directory for an archive; write an absolute path of A-Z a-z 0-9 . _ + = @ - "
+            "without spaces, and no / at its end (~ and $ are not replaced)"
+        )
+    return value
+
+
 def _tool(value: str) -> str:
     if value.startswith("/"):
         return _absolute_path(value)
@@ -194,6 +204,7 @@ Servers = Annotated[
 Group = Annotated[str, _line_of_text(1000)]
 Tool = Annotated[str, _line_of_text(4000), AfterValidator(_tool)]
 FilePath = Annotated[str, _line_of_text(4000), AfterValidator(_absolute_path)]
+ArchiveDirectory = Annotated[str, _line_of_text(1000), AfterValidator(_archive_directory)]
 JvmOpts = Annotated[str, AfterValidator(_jvm_opts)]
 
 _mirror_name = re.compile(r"[A-Za-z0-9_-]{1,60}")

@@ -186,6 +186,7 @@ def _task(
         tool=mirror.tool,
         command_config=mirror.command_config,
         jvm_opts=mirror.jvm_opts,
+        class_data_archive=mirror.class_data_archive,
         timeout=settings.timeout,
         mirrors_file=str(configuration.path),
         deferrable=settings.deferrable,

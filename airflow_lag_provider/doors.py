@@ -68,7 +68,7 @@ def summary(watch: Watch, seen: Observation) -> dict[str, Any] | None:
     """
     if len(watch.topics) > 1:
         return {
-            "command": watch.command,
+            "command": watch.short_command,
             "stored": len(seen.stored),
             "failed": list(seen.failed),
         }
@@ -77,7 +77,7 @@ def summary(watch: Watch, seen: Observation) -> dict[str, Any] | None:
     (one,) = seen.stored
     return {
         "topic": one.snapshot.topic,
-        "command": watch.command,
+        "command": watch.short_command,
         "lag": {"total": one.snapshot.lag_total, "max": one.snapshot.lag_max},
         "index": one.index,
         "document_id": one.document_id,

@@ -100,6 +100,7 @@ class _Task:
             tool=self.mirror.tool,
             command_config=self.mirror.command_config,
             jvm_opts=self.mirror.jvm_opts,
+            class_data_archive=self.mirror.class_data_archive,
         )
         return self.mirror.ssh_conn_id, command
 

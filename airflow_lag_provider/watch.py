@@ -30,6 +30,7 @@ class Watch:
     :param tool: path of kafka-consumer-groups.sh on the host, or a name on its PATH.
     :param command_config: client properties file on the host.
     :param jvm_opts: flags of the tool's JVM.
+    :param class_data_archive: directory for a class data archive on the host.
     :param mirrors_file: path of the configuration that names all topics of the group; ``None``
         when there is none.
     """
@@ -45,11 +46,20 @@ class Watch:
     tool: str = DEFAULT_TOOL
     command_config: str | None = None
     jvm_opts: str = DEFAULT_JVM_OPTS
+    class_data_archive: str | None = None
     mirrors_file: str | None = None
 
     @cached_property
     def command(self) -> str:
         """The describe command, as it is sent to the host."""
+        return self._command(class_data_archive=self.class_data_archive)
+
+    @property
+    def short_command(self) -> str:
+        """The same without its lines of shell for the archive, for what is kept of every run."""
+        return self._command(class_data_archive=None)
+
+    def _command(self, *, class_data_archive: str | None) -> str:
         return describe_command(
             bootstrap_servers=self.bootstrap_servers,
             group=self.group,
@@ -57,6 +67,7 @@ class Watch:
             tool=self.tool,
             command_config=self.command_config,
             jvm_opts=self.jvm_opts,
+            class_data_archive=class_data_archive,
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -84,8 +95,9 @@ class Watch:
             "tool": self.tool,
             "jvm_opts": self.jvm_opts,
         }
-        if self.command_config is not None:
-            mirror["command_config"] = self.command_config
+        for name in ("command_config", "class_data_archive"):
+            if (value := getattr(self, name)) is not None:
+                mirror[name] = value
         elasticsearch = {"conn_id": self.elasticsearch_conn_id, "index": self.index}
         mistakes = [
             *_mistakes(MirrorSettings, mirror),

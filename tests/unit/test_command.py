@@ -99,7 +99,9 @@ def test_the_command_describes_the_group_with_every_value_as_one_word(tool: Path
 @pytest.mark.parametrize("value", HOSTILE)
 def test_a_hostile_value_reaches_the_tool_as_one_word(tool: Path, value: str) -> None:
     """No value adds a word, a command or an expansion to the shell, whichever argument it is."""
-    shown = run(command(tool=str(tool), group=value, command_config=value or "x"))
+    changes = {"tool": str(tool), "group": value, "command_config": value or "x"}
+    shown = run(command(**changes))
+    assert run(command(**changes, class_data_archive=value or "x")) == shown
     assert shown.words[4] == value
     assert shown.words[-1] == (value or "x")
     assert len(shown.words) == 9

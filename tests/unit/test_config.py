@@ -80,7 +80,16 @@ def test_example_file_is_right():
 def test_commented_keys_of_the_example_are_right(write):
     """Every optional key that the example shows in a comment is accepted as it is written."""
     text = (ROOT / "include" / "mirrors.yaml").read_text()
-    keys = ("jvm_opts", "retries", "retry_delay", "deferrable", "owner", "pool", "paused")
+    keys = (
+        "jvm_opts",
+        "class_data_archive",
+        "retries",
+        "retry_delay",
+        "deferrable",
+        "owner",
+        "pool",
+        "paused",
+    )
     keys += ("start_date", "tags", "access_control", "sla_miss_callback")
     for key in keys:
         assert f"# {key}: " in text
@@ -89,6 +98,7 @@ def test_commented_keys_of_the_example_are_right(write):
     (mirror,) = load(write(text)).mirrors
     assert mirror.access_control == {"Viewer": ("can_read",)}
     assert mirror.jvm_opts == "-Xmx128M -XX:+UseSerialGC -XX:TieredStopAtLevel=1"
+    assert mirror.class_data_archive == "/home/ec2-user/lag"
 
 
 def test_defaults(load_mirror):
@@ -108,6 +118,7 @@ def test_defaults(load_mirror):
         "command_config": None,
         "layout": "topic",
         "jvm_opts": "-Xmx128M -XX:+UseSerialGC -XX:TieredStopAtLevel=1",
+        "class_data_archive": None,
     }
     assert topic.model_dump() == {
         "name": "t",
@@ -315,6 +326,15 @@ def test_wrong_topic_key(load_mirror, key, value, said):
         ("layout", "cluster", "'topic', 'mirror' or 'group'"),
         ("jvm_opts", "-Xmx1G rm", "word that is no flag"),
         ("jvm_opts", "-Xmx1G\n-Xms1G", "line break"),
+        ("class_data_archive", "", "is empty"),
+        ("class_data_archive", "lag", "absolute path"),
+        ("class_data_archive", "~/lag", "~ and $ are not replaced"),
+        ("class_data_archive", "/", "absolute path"),
+        ("class_data_archive", "/var/lag/", "no / at its end"),
+        ("class_data_archive", "/var/my lag", "without spaces"),
+        ("class_data_archive", "/var/lag:/tmp", "absolute path"),
+        ("class_data_archive", "/var/*", "absolute path"),
+        ("class_data_archive", True, "is not text"),
         ("bootstrap_servers", [], "at least one"),
         ("bootstrap_servers", "", "host:port"),
         ("bootstrap_servers", {"a": 1}, "not a list"),
@@ -655,7 +675,9 @@ def test_any_structure_loads_or_is_refused(tmp_path_factory, mirror, top):
         load_or_refuse(tmp_path_factory, yaml.safe_dump(content).encode())
 
 
-@pytest.mark.parametrize("key", ["group", "tool", "command_config", "jvm_opts", "pool"])
+@pytest.mark.parametrize(
+    "key", ["group", "tool", "command_config", "jvm_opts", "class_data_archive", "pool"]
+)
 @pytest.mark.parametrize("mark", ["{{7*7}}", "{%x", "{#x"])
 def test_what_airflow_would_render_is_refused(load_mirror, key, mark):
     """A value with a mark of a template would become another one before it is used."""

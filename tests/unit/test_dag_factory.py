@@ -81,6 +81,7 @@ def test_the_configuration_reaches_dag_and_task(tmp_path: Path) -> None:
                 tool: /opt/kafka/bin/kafka-consumer-groups.sh
                 command_config: /etc/client.properties
                 jvm_opts: -Xmx64M
+                class_data_archive: /var/lag
                 topics:
                   orders:
                     timeout: 20s
@@ -112,6 +113,7 @@ def test_the_configuration_reaches_dag_and_task(tmp_path: Path) -> None:
     assert watch.tool == "/opt/kafka/bin/kafka-consumer-groups.sh"
     assert watch.command_config == "/etc/client.properties"
     assert watch.mirrors_file == str(path)
+    assert watch.class_data_archive == "/var/lag"
 
 
 def test_the_dags_page_says_what_it_watches(tmp_path: Path) -> None:

@@ -195,9 +195,11 @@ def test_values_that_templates_made_unusable_are_named_together(
 ) -> None:
     """Rendered values are checked before anything is run, all at once, and leave a document."""
     prints(monkeypatch, error=AssertionError("the command was run"))
+    values = {"group": "a\nb", "tool": "$(id)", "class_data_archive": "/my lag"}
+    watch = replace(WATCH, topics=("orders; rm -rf /",), **values)
     with pytest.raises(InvalidRequest) as raised:
-        observe(replace(WATCH, group="a\nb", tool="$(id)", topics=("orders; rm -rf /",)))
-    for word in ("group", "tool", "topic"):
+        observe(watch)
+    for word in ("group", "tool", "class_data_archive", "topic"):
         assert word in raised.value.message
     assert store.documents[0].source["error"]["type"] == "InvalidRequest"
 

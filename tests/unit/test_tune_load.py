@@ -85,6 +85,9 @@ def test_mirrors_share_a_describe_only_when_everything_is_equal(tmp_path: Path) 
     assert load(tmp_path, a=keys, b=keys).triggerer_describes == 1
     split = load(tmp_path, a=keys, b=keys | {"timeout": "20s"})
     assert (split.groups, split.triggerer_describes) == (1, 2)
+    archive = keys | {"class_data_archive": "/var/lag"}
+    assert load(tmp_path, a=archive, b=archive).triggerer_describes == 1
+    assert load(tmp_path, a=keys, b=archive).triggerer_describes == 2
     assert load(tmp_path, a=keys, b=keys | {"group": "h"}).groups == 2
 
 

@@ -135,6 +135,20 @@ def test_the_result_is_a_summary_without_the_output(monkeypatch: pytest.MonkeyPa
     }
 
 
+def test_the_archive_is_in_the_command_but_not_in_every_result(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A thousand topics a minute would otherwise store a gigabyte of the same text each day."""
+    row = PartitionLag("orders", 0, 90, 100, 10)
+    snapshot = TopicSnapshot("oasis", "oasis-group", "orders", DUE, "active", (row,))
+    ends_with(monkeypatch, [StoredSnapshot(snapshot, "abc", "consumer_lag")])
+    task = operator(class_data_archive="/var/lag")
+    assert " /var/lag " in task.watch().command
+    result = task.execute(context())
+    assert result is not None
+    assert result["command"] == operator().watch().command
+
+
 @pytest.mark.parametrize(
     ("error", "raised"),
     [
@@ -177,7 +191,12 @@ def test_several_topics_hand_on_counts_and_failures_though_the_task_fails(
 
 def test_a_deferrable_task_starts_in_the_triggerer() -> None:
     """The scheduler gets the trigger and its arguments, plain values that JSON can hold."""
-    task = operator(deferrable=True, timeout=timedelta(seconds=20), mirrors_file="/m.yaml")
+    task = operator(
+        deferrable=True,
+        timeout=timedelta(seconds=20),
+        mirrors_file="/m.yaml",
+        class_data_archive="/var/lag",
+    )
     assert task.start_from_trigger is True
     arguments = task.start_trigger_args
     assert arguments.trigger_cls == "airflow_lag_provider.triggers.lag.LagTrigger"
