@@ -196,8 +196,8 @@ class Check:
         )
 
     def _rise_missing(self, topic: str, stopped_at: datetime) -> str | None:
-        before = [taken for taken in self._right[topic] if taken.began <= stopped_at]
-        after = [taken for taken in self._right[topic] if taken.began > stopped_at]
+        before = [taken for taken in self._right[topic] if taken.scheduled_at <= stopped_at]
+        after = [taken for taken in self._right[topic] if taken.scheduled_at > stopped_at]
         lag = max(before, key=lambda taken: taken.scheduled_at).lag
         if found := rise(lag, after):
             lags = " and ".join(f"{taken.lag:,} at {taken.minute}" for taken in found)

@@ -19,10 +19,7 @@ class Taken:
 
     run_id: str
     scheduled_at: datetime
-    """When the run was due; one minute after the run before."""
-
-    began: datetime
-    """When its work began, before the describe."""
+    """When the run was due, one minute after the run before; its describe began then or later."""
 
     snapshot: TopicSnapshot
 
@@ -47,12 +44,9 @@ class Taken:
 
         :raises KeyError: it is another one
         """
-        scheduled_at = datetime.fromisoformat(document["airflow"]["scheduled_at"])
-        delay = timedelta(microseconds=document["event"]["delay"] / 1000)
         return cls(
             run_id=document["airflow"]["run_id"],
-            scheduled_at=scheduled_at,
-            began=scheduled_at + delay,
+            scheduled_at=datetime.fromisoformat(document["airflow"]["scheduled_at"]),
             snapshot=TopicSnapshot.from_document(document),
         )
 
@@ -68,13 +62,15 @@ class Reading:
 
 
 def around(taken: Taken, readings: Iterable[Reading]) -> tuple[Reading, Reading] | None:
-    """Return the last reading before the run's work and the first one after its describe.
+    """Return the last reading before the run was due and the first one after its describe.
+
+    Not before its work began: the describe begins with the minute, and the runs wait for it.
 
     :param readings: of any topics, in the order they were made
     :return: None as long as one of the two is missing
     """
     own = [reading for reading in readings if reading.topic == taken.topic]
-    before = [reading for reading in own if reading.ended <= taken.began]
+    before = [reading for reading in own if reading.ended <= taken.scheduled_at]
     after = [reading for reading in own if reading.began >= taken.snapshot.taken_at]
     return (before[-1], after[0]) if before and after else None
 

@@ -39,7 +39,6 @@ def taken(minute: int = 0, lag: int = 10) -> Taken:
     return Taken(
         run_id=f"run {minute}",
         scheduled_at=MINUTE + timedelta(minutes=minute),
-        began=MINUTE + timedelta(minutes=minute) + seconds(3),
         snapshot=snapshot(row(0, 100 - lag, 100, lag)),
     )
 
@@ -53,23 +52,23 @@ def reading(began: float, *, topic: str = "orders", **offsets: tuple[int | None,
     )
 
 
-def test_a_document_tells_when_the_work_of_its_run_began() -> None:
-    """The work began `event.delay` nanoseconds after the scheduled instant."""
+def test_a_document_tells_when_its_run_was_due() -> None:
+    """The scheduled instant is the earliest at which its describe can have begun."""
     document = snapshot(row(0, 90, 100, 10)).to_document() | {
-        "event": {"outcome": "success", "delay": 3_250_000_000},
+        "event": {"outcome": "success"},
         "airflow": {"run_id": "r", "scheduled_at": "2026-11-22T13:35:00+00:00"},
     }
     found = Taken.from_document(document)
-    assert found.began == MINUTE + seconds(3.25)
+    assert found.scheduled_at == MINUTE
     assert (found.topic, found.minute, found.lag, found.run_id) == ("orders", "13:35", 10, "r")
 
 
 def test_the_nearest_whole_readings_around_a_run_are_taken() -> None:
     """A reading that overlaps the describe, or is of another topic, proves nothing."""
     readings = [
-        reading(1),
-        nearest_before := reading(2.5),
-        reading(2.6),
+        reading(-2),
+        nearest_before := reading(-0.5),
+        reading(-0.4),
         reading(4.9),
         reading(5, topic="clicks"),
         nearest_after := reading(5),
@@ -78,7 +77,7 @@ def test_the_nearest_whole_readings_around_a_run_are_taken() -> None:
     assert around(taken(), readings) == (nearest_before, nearest_after)
 
 
-@pytest.mark.parametrize("readings", [[], [reading(1)], [reading(6)]])
+@pytest.mark.parametrize("readings", [[], [reading(-1)], [reading(1), reading(6)]])
 def test_without_readings_on_both_sides_there_is_no_verdict_yet(readings: list[Reading]) -> None:
     """A snapshot waits for its verdict until it has been read around it."""
     assert around(taken(), readings) is None
