@@ -1,6 +1,7 @@
 # make demo   everything real on this machine: Kafka, MirrorMaker, sshd, Elasticsearch, Airflow
 # make test   all tests: checks, unit tests, integration tests on Airflow 3.3 and 2.11
 # make unit   the unit tests alone
+# make bench  names the benchmarks; make bench-short shows that they run
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
 UV_VERSION := 0.13.9
@@ -15,16 +16,16 @@ PYTHON = $(shell lab/prepare.sh --python)
 BIN := .venv/bin
 BIN_2 := .venv-2.11/bin
 
-.PHONY: help demo test unit lint types unit-2 integration lock clean
+.PHONY: help demo test unit lint types unit-2 integration bench bench-short lock clean
 
 help:
-	@sed -n '1,3s/^# //p' Makefile
+	@sed -n '1,4s/^# //p' Makefile
 
 demo: .venv/.ready
 	@lab/prepare.sh java mvn
 	@$(BIN)/python -m lab.demo $(if $(CHECK),--check)
 
-test: lint types unit unit-2 integration
+test: lint types unit unit-2 integration bench-short
 
 unit: .venv/.ready
 	$(BIN)/pytest -q tests/unit
@@ -43,6 +44,16 @@ types: .venv/.ready
 integration: .venv/.ready .venv-2.11/.ready
 	@lab/prepare.sh java mvn sshd postgres redis
 	$(BIN)/pytest -q -m integration -n 2 --dist loadfile --durations 8 tests/integration
+
+bench:
+	@echo "See benchmarks/README.md; from this folder, after any of the other commands:"
+	@sed -n 's|^    python -m|  $(BIN)/python -m|p' benchmarks/README.md
+
+# That they run is a matter for a test; their figures are not.
+bench-short: .venv/.ready
+	@lab/prepare.sh java mvn postgres
+	$(BIN)/python -m benchmarks.pipeline --short
+	$(BIN)/python -m benchmarks.airflow_side --short
 
 # Writes the lock files anew from the .in files beside them.
 lock: $(UV)

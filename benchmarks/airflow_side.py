@@ -178,6 +178,8 @@ def _watched(stage: Stage, *, minutes: int, warm_up: int, profile: Path | None) 
     for one in profilers:
         one.wait()
     seen = arrivals.of(instants)
+    if not seen and case.path != "floor":
+        raise LabError("No document of the measured minutes became searchable.")
     spent = {name: after[name] - before[name] for name in heads}
     documents = case.topics * minutes
     ours = sum(spent[n] for n in spent if n not in {"elasticsearch", "remote"})

@@ -1,6 +1,6 @@
 """What the MirrorMaker host bears: its CPU time and JVMs, by the way that the lag is asked for.
 
-    python -m benchmarks.remote_side --topics 1,10,100 --ways old,each,shared
+    python -m benchmarks.remote_side --topics 1,10,100
 
 The host is OpenSSH's sshd with the tools of Kafka 3.9.1; everything below it is counted. The broker
 is on this machine too, and not counted. Other versions of the tools are not measured here.
@@ -24,6 +24,7 @@ WAYS: dict[str, tuple[str, Callable[[Stage], Outcome]]] = {
     "old": ("a loop per topic", remote_ways.old_loops),
     "each": ("a describe per topic", remote_ways.one_each),
     "shared": ("ours", remote_ways.shared),
+    "archive": ("ours, class data archive", remote_ways.shared_with_archive),
 }
 # What a JVM with the script's own options takes here, and what the rest of the machine needs.
 _JVM_MB, _LEFT_MB = 130, 3000
@@ -73,7 +74,7 @@ def has_room(way: str, topics: int) -> bool:
 def main(words: Sequence[str] | None = None) -> None:
     """Run the cases that the command line names."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--ways", default="old,each,shared", help=f"of {', '.join(WAYS)}")
+    parser.add_argument("--ways", default=",".join(WAYS), help="with commas")
     parser.add_argument("--topics", default="1,10,100", help="how many are asked for")
     parser.add_argument("--group-topics", type=int, default=100, help="how many the group has")
     parser.add_argument("--partitions", type=int, default=18, help="of each topic")

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import asyncssh
 
@@ -24,6 +25,7 @@ from lab.sshd import OpenSshServer
 # sshd refuses logins at random from the tenth that is not through yet (MaxStartups).
 AT_ONCE = 10
 _TIMEOUT = 30.0
+_ARCHIVE_SECONDS = 180.0
 
 # A loop for each topic, as somebody without this package would leave it running on the host. A
 # describe that fails prints no line.
@@ -71,13 +73,14 @@ class Stage:
     topics: Sequence[str]
     seconds: float
 
-    def command(self) -> str:
-        """Return this package's remote command."""
+    def command(self, archive: Path | None = None) -> str:
+        """Return this package's remote command, with a directory for archives if it is to."""
         return describe_command(
             bootstrap_servers=[self.lab.source.bootstrap],
             group=self.group,
             timeout=_TIMEOUT,
             tool=str(self.lab.tool),
+            class_data_archive=str(archive) if archive else None,
         )
 
     @asynccontextmanager
@@ -158,6 +161,23 @@ async def _one_each(stage: Stage) -> Outcome:
 def shared(stage: Stage) -> Outcome:
     """Describe the group once for all topics, over a connection that stays open: the triggerer."""
     return _shared(stage, stage.command())
+
+
+def shared_with_archive(stage: Stage) -> Outcome:
+    """Do the same with a class data archive on the host, which is made before."""
+    folder = stage.lab.workspace.directory("archive")
+    command = stage.command(folder)
+    asyncio.run(_make_archive(stage, command, folder))
+    return _shared(stage, command)
+
+
+async def _make_archive(stage: Stage, command: str, folder: Path) -> None:
+    """Run a describe, which leaves an archive for the next ones, and wait until it is there."""
+    async with stage.connection() as connection:
+        await connection.run(command)
+        async with asyncio.timeout(_ARCHIVE_SECONDS):
+            # Its list of files comes last.
+            await connection.run(f"until ls {folder}/*.txt; do sleep 0.5; done")
 
 
 def _shared(stage: Stage, command: str) -> Outcome:
