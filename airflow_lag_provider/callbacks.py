@@ -52,7 +52,10 @@ def for_airflow2(path: str) -> Callable[..., Any]:
     callback = imported(path)
     if isinstance(callback, type):
         _check_needed(path, callback, "made without arguments", given=())
-        return callback()  # type: ignore[no-any-return]
+        try:
+            return callback()  # type: ignore[no-any-return]
+        except Exception as error:
+            raise ValueError(f"{path} can't be made: {type(error).__name__}: {error}") from error
     try:
         inspect.signature(callback).bind(*range(5))
     except TypeError as error:

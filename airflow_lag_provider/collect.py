@@ -7,9 +7,11 @@ each task, which shares nothing.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Coroutine, Hashable, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from contextvars import Context
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -33,6 +35,8 @@ from airflow_lag_provider.errors import (
 )
 from airflow_lag_provider.hooks.ssh import LagSSHHook, Link, Links, Target
 from airflow_lag_provider.shared_work import PerLoop, SharedWork
+
+log = logging.getLogger(__name__)
 
 # How long a description is kept for those of its minute that come later, seconds.
 KEPT_SECONDS = 60.0
@@ -102,8 +106,8 @@ async def collect(
     """Describe a group on the host of an SSH connection, once for all who ask for the same.
 
     Those who give the same connection, command, occasion and attempt get one answer, or each its
-    own error of one failure. No two describes of a command run at the same time. What scheduled
-    runs ask for minute after minute begins when its minute does, before they ask.
+    own error of one failure. No two describes of a command that somebody waits for run at a time.
+    What scheduled runs ask for minute after minute begins when its minute does, before they ask.
 
     :param command: see ``command.describe_command``.
     :param group: the group that the command describes.
@@ -120,22 +124,27 @@ async def collect(
         output = await _run(room, ssh_conn_id=ssh_conn_id, command=command, timeout=timeout)
         return Collected(await _parsed(output, group), output.ended_at)
 
-    def result(occasion: Hashable, attempt: int) -> Coroutine[Any, Any, Collected]:
-        return room.work.result(
-            (*lane, occasion, attempt), lane=lane, patience=PATIENCE_SECONDS, work=work
-        )
+    def result(
+        occasion: Hashable, attempt: int, *, patience: float = PATIENCE_SECONDS
+    ) -> Coroutine[Any, Any, Collected]:
+        return room.work.result((*lane, occasion, attempt), lane=lane, patience=patience, work=work)
 
     if isinstance(occasion, datetime) and attempt == 1:
         due = room.cadence.next_due(lane, occasion)
         if due and due > datetime.now(UTC):
-            task = asyncio.create_task(_ahead(due, lambda: result(due, 1)))
+            # Not in the caller's context, whose task has ended by then: Airflow 2.11 would open
+            # the log of that task again for every line, and never close it.
+            task = asyncio.create_task(
+                _ahead(due, lambda: result(due, 1, patience=PATIENCE_SECONDS + timeout)),
+                context=Context(),
+            )
             room.ahead.add(task)
             task.add_done_callback(room.ahead.discard)
     try:
         collected = await result(occasion, attempt)
     except TimeoutError as error:
         raise DescribeTimedOut(
-            f"The describe of an earlier run had not ended after {PATIENCE_SECONDS:g} s."
+            "The describe of an earlier run did not end in time for this one to begin."
         ) from error
     except LagError as error:
         # One for each caller, who may add notes to it.
@@ -148,8 +157,10 @@ async def collect(
 async def _ahead(due: datetime, result: Callable[[], Coroutine[Any, Any, Collected]]) -> None:
     """Begin the next minute's work when it is due; those who ask for it learn how it ended."""
     await asyncio.sleep((due - datetime.now(UTC)).total_seconds())
-    with suppress(LagError, TimeoutError):
+    try:
         await result()
+    except Exception as error:
+        log.debug("The describe that began at %s failed: %s", due, error)
 
 
 async def _parsed(output: DescribeOutput, group: str) -> GroupDescription:

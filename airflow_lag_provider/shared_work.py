@@ -28,7 +28,7 @@ class PerLoop(Generic[SharedT]):
         """Return the running loop's."""
         loop = asyncio.get_running_loop()
         if loop not in self._made:
-            for other in [other for other in self._made if other.is_closed()]:
+            for other in [other for other in list(self._made) if other.is_closed()]:
                 self._made.pop(other, None)
             self._made[loop] = self._make()
         return self._made[loop]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
+from contextvars import Context
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
@@ -112,7 +113,8 @@ async def _together(
     if key not in queues:
         queues[key] = _Queue(work)
         hook = LagElasticsearchHook(elasticsearch_conn_id=key[1], index=key[2])
-        queues[key].task = asyncio.create_task(_work_on_all(queues, key, hook))
+        # Not in the first caller's context: its task may end long before this one.
+        queues[key].task = asyncio.create_task(_work_on_all(queues, key, hook), context=Context())
     results: asyncio.Future[tuple[ResultT, ...]] = asyncio.get_running_loop().create_future()
     queues[key].add(_Waiting(items, results))
     return await results

@@ -84,13 +84,14 @@ class Session:
         :return: for each document ``None``, or why that one alone could not be written.
         :raises StoreError: none of them could be written.
         """
-        async with self._limited():
-            if not self._index_is_ready:
+        if not self._index_is_ready:
+            async with self._limited():
                 await self._ensure_index()
-                self._index_is_ready = True
-            if len(documents) > 1:
-                return await self._write_many(documents)
-            for document in documents:
+            self._index_is_ready = True
+        if len(documents) > 1:
+            return await self._write_many(documents)
+        for document in documents:
+            async with self._limited():
                 await self._write_one(document)
         return (None,) * len(documents)
 
@@ -137,7 +138,15 @@ class Session:
             for one in documents[start : start + _BULK_DOCUMENTS]:
                 action = {"_id": one.id, "version": one.version, "version_type": "external"}
                 lines += [{"index": action}, one.source]
-            answer = await self._client.bulk(index=self._index, operations=lines)
+            try:
+                async with self._limited():
+                    answer = await self._client.bulk(index=self._index, operations=lines)
+            except StoreError as error:
+                if not fates:
+                    raise
+                # The documents of earlier requests are there.
+                left = len(documents) - len(fates)
+                return (*fates, *(type(error)(error.message) for _ in range(left)))
             fates += [item_error(item["index"]) for item in answer["items"]]
         return tuple(fates)
 

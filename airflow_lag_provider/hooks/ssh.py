@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from contextvars import Context
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
@@ -161,7 +162,8 @@ class Links:
             if link is None or link.retired or link.connection.is_closed():
                 link = Link(target, await hook.open(target))
                 link.used_at = asyncio.get_running_loop().time()
-                link.keeper = asyncio.create_task(self._keep(name, link))
+                # Not in the caller's context, whose task ends before the connection does.
+                link.keeper = asyncio.create_task(self._keep(name, link), context=Context())
                 self._links[name] = link
             return link
 

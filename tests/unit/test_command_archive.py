@@ -101,7 +101,7 @@ class Host:
         (self.home / "starts").unlink()
 
     def wait(self, done: Callable[[], bool]) -> None:
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 120
         while not done():
             assert time.monotonic() < deadline, (self.files(), self.starts())
             time.sleep(0.02)
