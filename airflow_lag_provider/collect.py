@@ -11,7 +11,6 @@ import logging
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Coroutine, Hashable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
-from contextvars import Context
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -34,7 +33,7 @@ from airflow_lag_provider.errors import (
     SSHUnreachable,
 )
 from airflow_lag_provider.hooks.ssh import LagSSHHook, Link, Links, Target
-from airflow_lag_provider.shared_work import PerLoop, SharedWork
+from airflow_lag_provider.shared_work import PerLoop, SharedWork, detached
 
 log = logging.getLogger(__name__)
 
@@ -132,11 +131,8 @@ async def collect(
     if isinstance(occasion, datetime) and attempt == 1:
         due = room.cadence.next_due(lane, occasion)
         if due and due > datetime.now(UTC):
-            # Not in the caller's context, whose task has ended by then: Airflow 2.11 would open
-            # the log of that task again for every line, and never close it.
-            task = asyncio.create_task(
-                _ahead(due, lambda: result(due, 1, patience=PATIENCE_SECONDS + timeout)),
-                context=Context(),
+            task = detached(
+                _ahead(due, lambda: result(due, 1, patience=PATIENCE_SECONDS + timeout))
             )
             room.ahead.add(task)
             task.add_done_callback(room.ahead.discard)

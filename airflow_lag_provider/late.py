@@ -7,6 +7,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from importlib import import_module
 from typing import Any
 
 from airflow.providers.common.compat.sdk import redact
@@ -57,7 +58,7 @@ async def late_topics(
     """
     try:
         # The first import of the client takes a second.
-        await asyncio.to_thread(_import_the_client)
+        await asyncio.to_thread(import_module, "airflow_lag_provider.hooks.elasticsearch_batch")
         from airflow_lag_provider.hooks.elasticsearch_batch import outcomes
 
         due = scheduled_at(dag_run)
@@ -92,7 +93,3 @@ def _late(found: Mapping[str, Mapping[str, Any] | None]) -> Late:
     }
     failed = {topic: document["error"]["type"] for topic, document in late.items() if document}
     return Late(tuple(late), failed)
-
-
-def _import_the_client() -> None:
-    import airflow_lag_provider.hooks.elasticsearch_batch  # noqa: F401

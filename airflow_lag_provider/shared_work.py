@@ -4,11 +4,21 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Hashable
+from contextvars import Context
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 ResultT = TypeVar("ResultT")
 SharedT = TypeVar("SharedT")
+
+
+def detached(work: Coroutine[Any, Any, ResultT]) -> asyncio.Task[ResultT]:
+    """Start work that goes on when its caller has ended; the caller keeps the task.
+
+    It has a context of its own. In that of the caller Airflow 2.11 would open the log of a task
+    that has ended again, for each line that the work logs, and never close it.
+    """
+    return asyncio.create_task(work, context=Context())
 
 
 class PerLoop(Generic[SharedT]):

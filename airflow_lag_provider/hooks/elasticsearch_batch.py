@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from contextvars import Context
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
 from airflow_lag_provider.errors import StoreError
 from airflow_lag_provider.hooks.elasticsearch import Document, LagElasticsearchHook
 from airflow_lag_provider.hooks.elasticsearch_session import Session
-from airflow_lag_provider.shared_work import PerLoop
+from airflow_lag_provider.shared_work import PerLoop, detached
 
 Fates = tuple[StoreError | None, ...]
 Outcomes = tuple[Mapping[str, Any] | None, ...]
@@ -113,8 +112,7 @@ async def _together(
     if key not in queues:
         queues[key] = _Queue(work)
         hook = LagElasticsearchHook(elasticsearch_conn_id=key[1], index=key[2])
-        # Not in the first caller's context: its task may end long before this one.
-        queues[key].task = asyncio.create_task(_work_on_all(queues, key, hook), context=Context())
+        queues[key].task = detached(_work_on_all(queues, key, hook))
     results: asyncio.Future[tuple[ResultT, ...]] = asyncio.get_running_loop().create_future()
     queues[key].add(_Waiting(items, results))
     return await results

@@ -6,7 +6,6 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from contextvars import Context
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
@@ -16,6 +15,7 @@ from airflow.providers.common.compat.connection import get_async_extra_dejson
 from airflow.providers.ssh.hooks.ssh import SSHHookAsync
 
 from airflow_lag_provider.hooks.connection import airflow_connection
+from airflow_lag_provider.shared_work import detached
 
 DEFAULT_PORT = 22
 # asyncssh gives up after three that got no answer: a dead connection is known as such before the
@@ -162,8 +162,7 @@ class Links:
             if link is None or link.retired or link.connection.is_closed():
                 link = Link(target, await hook.open(target))
                 link.used_at = asyncio.get_running_loop().time()
-                # Not in the caller's context, whose task ends before the connection does.
-                link.keeper = asyncio.create_task(self._keep(name, link), context=Context())
+                link.keeper = detached(self._keep(name, link))
                 self._links[name] = link
             return link
 
