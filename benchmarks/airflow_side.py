@@ -87,7 +87,7 @@ class Stage:
         self.lab = lab
         self.database = PostgreSQL(workspace=lab.workspace, name=f"postgresql-{case.index}")
         self.host = AsyncsshServer(workspace=lab.workspace, name=f"sshd-{case.index}")
-        dags = wide_group.write_project(
+        mirrors = wide_group.write_project(
             folder / "wide",
             lab,
             topics=case.topics,
@@ -95,7 +95,7 @@ class Stage:
             deferrable=case.path != "worker",
             index=case.index,
         )
-        mirrors = dags.parent / "include" / "mirrors.yaml"
+        dags = folder / "wide" / "dags"
         if case.path == "floor":
             dags = floor.write_project(folder / "floor", count=case.topics)
         self.database.start()
@@ -109,8 +109,7 @@ class Stage:
             environment=_SETTINGS | {"PYTHONPATH": str(REPOSITORY)},
             database=self.database.url(),
         )
-        self.settings = advice(self.airflow, mirrors) | extra
-        self.airflow.environment.update(self.settings)
+        self.airflow.environment.update(advice(self.airflow, mirrors) | extra)
 
     def heads(self) -> dict[str, list[int]]:
         """Return the process ids of each part whose CPU time is counted."""

@@ -6,15 +6,14 @@ import time
 from pathlib import Path
 from typing import Any
 
-import yaml
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 from confluent_kafka.admin import NewTopic  # type: ignore[attr-defined]
 
+from benchmarks import projects
 from lab import client
 from lab.errors import LabError
 from lab.laboratory import Laboratory
 from lab.sshd import AsyncsshServer
-from lab.workspace import REPOSITORY
 
 _TOPICS_AT_ONCE = 50
 _PATIENCE_SECONDS = 400
@@ -74,12 +73,7 @@ def _refusal(consumer: Consumer, offsets: list[TopicPartition]) -> object:
 def write_project(
     folder: Path, lab: Laboratory, *, topics: int, layout: str, deferrable: bool, index: str
 ) -> Path:
-    """Write a DAG project with the repository's own DAG files; return its folder of DAGs."""
-    dags = folder / "dags"
-    dags.mkdir(parents=True)
-    for file in (REPOSITORY / "dags").glob("*.py"):
-        (dags / file.name).write_text(file.read_text(encoding="utf-8"), encoding="utf-8")
-    (folder / "include").mkdir()
+    """Write a DAG project that watches the group; return its configuration's path."""
     mirror: dict[str, Any] = {
         "ssh_conn_id": "mirrormaker",
         "bootstrap_servers": [lab.source.bootstrap],
@@ -90,12 +84,10 @@ def write_project(
         "paused": False,
         "topics": dict.fromkeys(topic_names(topics)),
     }
-    configuration = {
-        "elasticsearch": {"conn_id": "elastic", "index": index},
-        "mirrors": {"wide": mirror},
-    }
-    (folder / "include" / "mirrors.yaml").write_text(yaml.safe_dump(configuration, sort_keys=False))
-    return dags
+    elasticsearch = {"conn_id": "elastic", "index": index}
+    return projects.write_files(
+        folder, {"elasticsearch": elasticsearch, "mirrors": {"wide": mirror}}
+    )
 
 
 def connections(lab: Laboratory, host: AsyncsshServer) -> dict[str, dict[str, Any]]:
