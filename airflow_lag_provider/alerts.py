@@ -8,6 +8,7 @@ from typing import Any
 
 from airflow_lag_provider import callbacks
 from airflow_lag_provider.late import Late, late_topics, scheduled_at
+from airflow_lag_provider.task_log import told
 
 log = logging.getLogger(__name__)
 
@@ -57,13 +58,16 @@ async def deadline_missed(
     run = context["dag_run"]
     where = f"run {run['dag_run_id']} of DAG {run['dag_id']}"
     if str(run["run_type"]) != "scheduled":
-        log.info("A deadline holds for scheduled runs; the %s is %s.", where, run["run_type"])
+        await told(
+            log.info, "A deadline holds for scheduled runs; the %s is %s.", where, run["run_type"]
+        )
         return
     late = await late_topics(
         run, mirror=mirror, topics=topics, elasticsearch_conn_id=elasticsearch_conn_id, index=index
     )
     if not late.topics:
-        log.info(
+        await told(
+            log.info,
             "The %s missed its deadline of %g s, but has a snapshot of %s.",
             where,
             sla,
@@ -72,7 +76,7 @@ async def deadline_missed(
         return
     line = _sentence(late, run=run, mirror=mirror, sla=sla)
     if callback is None:
-        log.warning("%s", line)
+        await told(log.warning, "%s", line)
         return
     given = {
         "context": dict(context),
@@ -85,7 +89,7 @@ async def deadline_missed(
     try:
         await callbacks.call(callback, given)
     except Exception:
-        log.warning("%s %s, which should have been told, failed.", line, callback)
+        await told(log.warning, "%s %s, which should have been told, failed.", line, callback)
         raise
 
 

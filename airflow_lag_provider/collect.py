@@ -34,6 +34,7 @@ from airflow_lag_provider.errors import (
 )
 from airflow_lag_provider.hooks.ssh import LagSSHHook, Link, Links, Target
 from airflow_lag_provider.shared_work import PerLoop, SharedWork, detached
+from airflow_lag_provider.task_log import told
 
 log = logging.getLogger(__name__)
 
@@ -156,7 +157,7 @@ async def _ahead(due: datetime, result: Callable[[], Coroutine[Any, Any, Collect
     try:
         await result()
     except Exception as error:
-        log.debug("The describe that began at %s failed: %s", due, error)
+        await told(log.debug, "The describe that began at %s failed: %s", due, error)
 
 
 async def _parsed(output: DescribeOutput, group: str) -> GroupDescription:

@@ -41,8 +41,12 @@ def run_of(dag_run: Any, ti: Any, *, interval_end: datetime | None) -> Run:
     )
 
 
-def sentence(stored: StoredSnapshot) -> str:
-    """Return one line about a stored snapshot for the task's log."""
+def sentences(seen: Observation) -> str:
+    """Return a line about each stored snapshot, for the task's log."""
+    return "\n".join(map(_sentence, seen.stored))
+
+
+def _sentence(stored: StoredSnapshot) -> str:
     snapshot = stored.snapshot
     lag = "not known" if snapshot.lag_total is None else f"{snapshot.lag_total} messages"
     worst = (

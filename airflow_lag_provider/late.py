@@ -14,6 +14,7 @@ from airflow.providers.common.compat.sdk import redact
 
 from airflow_lag_provider.errors import LagError
 from airflow_lag_provider.run import document_id, index_name
+from airflow_lag_provider.task_log import told
 
 log = logging.getLogger(__name__)
 
@@ -76,7 +77,9 @@ async def late_topics(
     except Exception as error:
         # An alarm that may be false is better than none.
         if not isinstance(error, LagError):
-            log.exception("Something happened that this package does not expect.")
+            await told(
+                log.error, "Something happened that this package does not expect.", exc_info=error
+            )
         return Late(tuple(topics), unchecked=str(redact(f"{type(error).__name__}: {error}")))
     return _late(dict(zip(topics, found, strict=True)))
 

@@ -22,6 +22,7 @@ from airflow_lag_provider.hooks.elasticsearch import Document
 from airflow_lag_provider.hooks.elasticsearch_batch import write
 from airflow_lag_provider.run import Run
 from airflow_lag_provider.snapshot import TopicFailure, TopicSnapshot
+from airflow_lag_provider.task_log import told
 from airflow_lag_provider.watch import Watch
 
 log = logging.getLogger(__name__)
@@ -87,7 +88,7 @@ async def observe(watch: Watch, run: Run) -> Observation:
     except StoreError as error:
         fates = [error] * len(documents)
     except Exception as error:
-        fates = [_unexpected(error)] * len(documents)
+        fates = [await _unexpected(error)] * len(documents)
     return _observation(results, documents, fates, index=index)
 
 
@@ -95,7 +96,6 @@ async def _take(watch: Watch, run: Run) -> list[TopicSnapshot | _Failed]:
     """Return a snapshot or a failure for each topic, in the order of ``watch.topics``."""
     try:
         watch.check()
-        log.info("Describe command: %s", watch.command)
         collected = await _collected(watch, run, occasion=run.occasion)
         if run.try_number > 1 and collected.ended_at < run.started_at:
             # A cleared run shares its minute and try with a retry that came before it.
@@ -106,7 +106,7 @@ async def _take(watch: Watch, run: Run) -> list[TopicSnapshot | _Failed]:
         return [_Failed(topic, error, failed_at) for topic in watch.topics]
     except Exception as error:
         # The run must leave a document whatever happens.
-        unexpected = _unexpected(error)
+        unexpected = await _unexpected(error)
         return [_Failed(topic, unexpected, datetime.now(UTC)) for topic in watch.topics]
     return [
         _topic_result(collected, topic, watch=watch, unconfigured=unconfigured)
@@ -223,9 +223,9 @@ def _observation(
     return Observation(tuple(stored), tuple(errors), error)
 
 
-def _unexpected(error: Exception) -> UnexpectedError:
+async def _unexpected(error: Exception) -> UnexpectedError:
     """Return this package's error for one that it does not expect; the log keeps the traceback."""
-    log.error("Something happened that this package does not expect.", exc_info=error)
+    await told(log.error, "Something happened that this package does not expect.", exc_info=error)
     unexpected = UnexpectedError(f"{type(error).__name__}: {error}.")
     unexpected.__cause__ = error
     return unexpected

@@ -21,6 +21,7 @@ from airflow_lag_provider.hooks.elasticsearch_client import (
     connection_settings,
 )
 from airflow_lag_provider.hooks.elasticsearch_session import Document, Session
+from airflow_lag_provider.task_log import told
 
 __all__ = ["Document", "LagElasticsearchHook"]
 
@@ -109,7 +110,8 @@ class LagElasticsearchHook(BaseHook):
             extra=await get_async_extra_dejson(connection),
         )
         if settings.unused_extras:
-            self.log.warning(
+            await told(
+                self.log.warning,
                 "Connection %s: extra %s is not used by %s.",
                 self.elasticsearch_conn_id,
                 ", ".join(settings.unused_extras),

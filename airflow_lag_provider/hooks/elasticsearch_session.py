@@ -25,6 +25,7 @@ from elasticsearch import (
 from airflow_lag_provider.errors import StoreError
 from airflow_lag_provider.hooks.elasticsearch_client import item_error, read_error, store_error
 from airflow_lag_provider.hooks.elasticsearch_index import missing_mapping
+from airflow_lag_provider.task_log import told
 
 log = logging.getLogger(__name__)
 
@@ -160,7 +161,8 @@ class Session:
                 version_type="external",
             )
         except ConflictError:
-            log.info(
+            await told(
+                log.info,
                 "Document %s/%s stays as it is: it is this one, or a better one of its run.",
                 self._index,
                 document.id,
@@ -179,7 +181,7 @@ class Session:
                 if error.error != "resource_already_exists_exception":
                     raise
             else:
-                log.info("Created the index %s.", self._index)
+                await told(log.info, "Created the index %s.", self._index)
             return
         for name, one in found.items():
             if missing := missing_mapping(wanted["mappings"], one["mappings"]):
@@ -188,10 +190,11 @@ class Session:
     async def _complete(self, index: str, missing: dict[str, Any]) -> None:
         try:
             await self._client.indices.put_mapping(index=index, **missing)
-            log.info("Added missing fields to the index %s.", index)
+            await told(log.info, "Added missing fields to the index %s.", index)
         except AuthorizationException as error:
             # The snapshot is worth more than the types of its fields.
-            log.warning(
+            await told(
+                log.warning,
                 "The index %s lacks fields of the mapping, and the user may not add them (right "
                 "`manage`). Elasticsearch guesses their types now: %s",
                 index,

@@ -18,7 +18,7 @@ from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS, A
 from airflow.triggers.base import StartTriggerArgs
 
 from airflow_lag_provider.command import DEFAULT_JVM_OPTS, DEFAULT_TOOL
-from airflow_lag_provider.doors import failure, run_of, sentence, summary
+from airflow_lag_provider.doors import failure, run_of, sentences, summary
 from airflow_lag_provider.watch import Watch
 
 if TYPE_CHECKING:
@@ -171,9 +171,10 @@ class SSHLagOperator(BaseOperator):
         run = run_of(
             context["dag_run"], context["ti"], interval_end=context.get("data_interval_end")
         )
+        self.log.info("Describe command: %s", watch.command)
         seen = asyncio.run(observe(watch, run))
-        for one in seen.stored:
-            self.log.info("%s", sentence(one))
+        if seen.stored:
+            self.log.info("%s", sentences(seen))
         result = summary(watch, seen)
         if seen.error is None:
             return result

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator, Mapping
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -59,32 +60,47 @@ class LagTrigger(BaseTrigger):
             if _PIPELINE not in _imported:
                 # The first import of the clients takes a second.
                 await asyncio.to_thread(import_module, _PIPELINE)
-                _imported.add(_PIPELINE)
+                _spare_the_event_loop()
             from airflow_lag_provider.doors import run_of
             from airflow_lag_provider.observe import observe
             from airflow_lag_provider.watch import Watch
 
             watch = Watch.from_json(self.watch)
             run = run_of(dag_run, self.task_instance, interval_end=dag_run.data_interval_end)
-        except Exception:
-            self.log.exception("The triggerer can't prepare this run; a worker gets it.")
+        except Exception as error:
+            from airflow_lag_provider.task_log import told
+
+            text = "The triggerer can't prepare this run; a worker gets it."
+            await told(self.log.error, text, exc_info=error)
             yield _sent_on({})
             return
-        yield self._event(watch, await observe(watch, run))
+        yield await self._event(watch, await observe(watch, run))
 
-    def _event(self, watch: Watch, seen: Observation) -> TriggerEvent:
-        from airflow_lag_provider.doors import failure, sentence, summary
+    async def _event(self, watch: Watch, seen: Observation) -> TriggerEvent:
+        from airflow_lag_provider.doors import failure, sentences, summary
+        from airflow_lag_provider.task_log import told
 
-        for one in seen.stored:
-            self.log.info("%s", sentence(one))
+        if seen.stored:
+            await told(self.log.info, "%s", sentences(seen))
         result = summary(watch, seen)
         xcoms = None if result is None else {"return_value": result}
         if seen.error is None:
             return TaskSuccessEvent(xcoms=xcoms)
-        self.log.error("%s", failure(seen.error))
+        await told(self.log.error, "%s Describe command: %s", failure(seen.error), watch.command)
         if seen.error.retriable and not AIRFLOW_V_3_0_PLUS:
             return _sent_on({"error": failure(seen.error), "result": result})
         return TaskFailedEvent(xcoms=xcoms)
+
+
+def _spare_the_event_loop() -> None:
+    """Exempt what the process has in memory from Python's search for garbage, once.
+
+    Airflow's modules and the clients' stay for good, and to search them all takes a quarter of a
+    second, in which the event loop stands still: with hundreds of topics that is every minute.
+    """
+    if _PIPELINE not in _imported:
+        _imported.add(_PIPELINE)
+        gc.freeze()
 
 
 def _sent_on(payload: dict[str, Any]) -> TriggerEvent:

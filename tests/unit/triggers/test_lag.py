@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import logging
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
@@ -20,6 +22,7 @@ from airflow_lag_provider.observe import Observation, StoredSnapshot
 from airflow_lag_provider.operators.lag import SSHLagOperator
 from airflow_lag_provider.run import Run
 from airflow_lag_provider.snapshot import PartitionLag, TopicSnapshot
+from airflow_lag_provider.triggers import lag
 from airflow_lag_provider.triggers.lag import LagTrigger
 
 DUE = datetime(2026, 11, 22, 13, 35, tzinfo=UTC)
@@ -101,6 +104,34 @@ def test_a_failure_ends_the_task_so_that_retries_still_work(
     else:
         assert "BrokerUnreachable" in event.payload["error"]
         assert type(event) is TriggerEvent
+
+
+def test_the_log_of_a_failure_has_the_command(
+    seen: dict[str, Any], caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What went wrong is tried again by hand on the host, with the command of the task's log."""
+    seen["outcome"] = Observation((), ("orders",), GroupNotFound("There is no group g."))
+    with caplog.at_level(logging.INFO):
+        events()
+    # Airflow 2 logs by the standard library, Airflow 3 doesn't.
+    log = caplog.text + capsys.readouterr().out
+    assert "There is no group g." in log
+    assert TASK.watch().command in log
+
+
+def test_what_stays_in_memory_is_not_searched_for_garbage(
+    seen: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first run of a process exempts it, a later one nothing more: its objects may go."""
+    monkeypatch.setattr(lag, "_imported", set())
+    gc.unfreeze()
+    try:
+        events()
+        exempt = gc.get_freeze_count()
+        events()
+        assert 0 < gc.get_freeze_count() <= exempt
+    finally:
+        gc.unfreeze()
 
 
 def test_a_trigger_that_is_told_nothing_of_its_run_sends_the_task_to_a_worker(
