@@ -8,17 +8,19 @@ what is set now comes through a function.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from airflow_lag_provider.tune_load import Load, Version
 from airflow_lag_provider.tune_pools import WORKER_SECONDS, Pool, counted, pools_of
-
-Present = Callable[[str, str], str | None]
-"""Returns the present value of section and key; ``None`` where Airflow knows no such setting."""
+from airflow_lag_provider.tune_settings import Present, Setting, number, seconds
 
 # How long a failed task keeps a worker on 2.11, where only a worker can retry it, seconds.
 RETRY_SECONDS = 2
+# DAGs that one loop of the scheduler makes runs of: what it makes waits for the loop's end.
+LOOP_DAGS = 100
+# How long the scheduler may sleep after a loop, seconds, where several loops make up a minute.
+LOOP_SLEEP_SECONDS = 0.3
 # What parsing and storing one DAG costs, seconds, and the part of a core it may take.
 PARSE_SECONDS = 0.015
 PARSE_SHARE = 0.05
@@ -27,32 +29,6 @@ TRIGGERER_TASKS = 2000
 # Tasks a minute that are fine on SQLite, for trying things out.
 SQLITE_TASKS = 10
 DATABASE = "postgresql+psycopg2://USER:PASSWORD@HOST/DATABASE"
-
-
-@dataclass(frozen=True, slots=True)
-class Setting:
-    """One setting of Airflow, needed and present.
-
-    :param needed: the least number that suffices, or the text to set.
-    :param present: what is set now, ``None`` where Airflow knows no such setting; of the database
-        only its kind, since the rest holds a password.
-    :param reason: why it is needed, or why the present value suffices.
-    :param suffices: whether the present value can stay.
-    :param example: whether `needed` has parts that only the reader can fill in.
-    """
-
-    section: str
-    key: str
-    needed: int | str
-    present: str | None
-    reason: str
-    suffices: bool
-    example: bool = False
-
-    @property
-    def variable(self) -> str:
-        """The environment variable that sets it."""
-        return f"AIRFLOW__{self.section.upper()}__{self.key.upper()}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,51 +69,61 @@ def advise(load: Load, *, version: Version, present: Present) -> Advice:
     return Advice(load, settings, triggerers, pools, tuple(_notes(load, version)))
 
 
-def _number(
-    section: str,
-    key: str,
-    needed: int,
-    reason: str,
-    present: Present,
-    *,
-    no_limit: int | None = None,
-) -> Setting:
-    """Return a setting whose present value suffices when it is at least as big.
-
-    :param no_limit: a value that means "as many as there are".
-    """
-    value = present(section, key)
-    try:
-        number = int(str(value))
-    except ValueError:
-        number = None
-    suffices = number is not None and (number >= needed or number == no_limit)
-    return Setting(section, key, needed, value, reason, suffices)
-
-
 def _scheduler(load: Load, present: Present) -> Iterator[Setting]:
-    yield _number(
+    several = load.dags > LOOP_DAGS
+    at_once = min(load.dags, LOOP_DAGS)
+    most = 2 * LOOP_DAGS if several else None
+    due = counted(load.dags, "DAG is", "DAGs are")
+    rest = (
+        "None of the runs that a loop of the scheduler makes begins before the loop ends, so that "
+        "the first of them should not wait for all."
+        if several
+        else "What one loop of the scheduler doesn't create waits for the next, about a second "
+        "later."
+    )
+    yield number(
         "scheduler",
         "max_dagruns_to_create_per_loop",
-        load.dags,
-        f"{counted(load.dags, 'DAG is', 'DAGs are')} due in the same second. What one loop of the "
-        "scheduler doesn't create waits for the next, about a second later.",
+        at_once,
+        f"{due} due in the same second. {rest}",
         present,
+        most=most,
     )
-    yield _number(
+    yield number(
         "scheduler",
         "max_dagruns_per_loop_to_schedule",
-        load.dags,
-        f"{counted(load.dags, 'run starts', 'runs start')} at once, and what one loop of the "
-        "scheduler doesn't look at waits for the next.",
+        at_once,
+        f"{counted(at_once, 'run starts', 'runs start')} at once"
+        + (
+            ", and with more a loop looks again at runs that only wait, while others are to start."
+            if several
+            else ", and what one loop of the scheduler doesn't look at waits for the next."
+        ),
         present,
+        most=most,
+    )
+    if several:
+        yield _sleep(load, present)
+
+
+def _sleep(load: Load, present: Present) -> Setting:
+    value = present("scheduler", "scheduler_idle_sleep_time")
+    loops = math.ceil(load.dags / LOOP_DAGS)
+    return Setting(
+        "scheduler",
+        "scheduler_idle_sleep_time",
+        str(LOOP_SLEEP_SECONDS),
+        value,
+        f"A minute's runs take {loops} loops, and the scheduler sleeps after each, because a task "
+        "that it hands to the triggerer is no work in its eyes.",
+        suffices=seconds(value) <= LOOP_SLEEP_SECONDS,
     )
 
 
 def _dag_processor(load: Load, version: Version, present: Present) -> Iterator[Setting]:
     section = "dag_processor" if version >= (3, 0) else "scheduler"
     seconds = max(30, 30 * math.ceil(load.dags * PARSE_SECONDS / PARSE_SHARE / 30))
-    yield _number(
+    yield number(
         section,
         "min_file_process_interval",
         seconds,
@@ -147,7 +133,7 @@ def _dag_processor(load: Load, version: Version, present: Present) -> Iterator[S
         present,
     )
     if version >= (3, 0) and load.triggerer_tasks:
-        yield _number(
+        yield number(
             section,
             "max_callbacks_per_loop",
             load.triggerer_tasks,
@@ -174,11 +160,11 @@ def _workers(
     else:
         reason = "No task takes a worker."
     # The other DAGs need some too, and Airflow 3 refuses 0.
-    yield _number("core", "parallelism", max(1, slots), reason, present, no_limit=0)
+    yield number("core", "parallelism", max(1, slots), reason, present, no_limit=0)
     by_name = {pool.name: pool.slots for pool in pools}
     at_once = [min(dag.tasks, sum(by_name[name] for name in dag.pools)) for dag in load.wide_dags]
     if at_once:
-        yield _number(
+        yield number(
             "core",
             "max_active_tasks_per_dag",
             max(at_once),
@@ -203,7 +189,7 @@ def _executor(load: Load, slots: int, present: Present) -> Iterator[Setting]:
             suffices=False,
         )
     if "CeleryExecutor" in executor:
-        yield _number(
+        yield number(
             "celery",
             "worker_concurrency",
             slots,
@@ -216,7 +202,7 @@ def _triggerer(load: Load, version: Version, present: Present) -> Iterator[Setti
     if not load.triggerer_tasks:
         return
     waiting = counted(load.triggerer_tasks, "task a minute waits", "tasks a minute wait")
-    yield _number(
+    yield number(
         "triggerer",
         "capacity" if version >= (3, 0) else "default_capacity",
         load.triggers_at_once,
@@ -225,7 +211,7 @@ def _triggerer(load: Load, version: Version, present: Present) -> Iterator[Setti
         present,
     )
     if version >= (3, 2):
-        yield _number(
+        yield number(
             "triggerer",
             "max_trigger_to_select_per_loop",
             load.triggerer_tasks,

@@ -7,9 +7,10 @@ import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 
-from airflow_lag_provider.tune import Advice, Setting
+from airflow_lag_provider.tune import Advice
 from airflow_lag_provider.tune_load import Load
 from airflow_lag_provider.tune_pools import Pool
+from airflow_lag_provider.tune_settings import Setting
 
 _WIDTH = 88
 

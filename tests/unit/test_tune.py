@@ -9,8 +9,9 @@ import pytest
 import yaml
 
 from airflow_lag_provider import config, tune_report
-from airflow_lag_provider.tune import Advice, Setting, advise
+from airflow_lag_provider.tune import Advice, advise
 from airflow_lag_provider.tune_load import load_of
+from airflow_lag_provider.tune_settings import Setting
 
 V2, V3_1, V3 = (2, 11), (3, 1), (3, 3)
 PASSWORD = "hush-postgres"
@@ -21,6 +22,7 @@ DEFAULTS = {
     ("celery", "worker_concurrency"): "16",
     ("scheduler", "max_dagruns_to_create_per_loop"): "10",
     ("scheduler", "max_dagruns_per_loop_to_schedule"): "20",
+    ("scheduler", "scheduler_idle_sleep_time"): "1",
     ("database", "sql_alchemy_conn"): f"postgresql+psycopg2://airflow:{PASSWORD}@db/airflow",
 }
 OF_VERSION = {
@@ -79,11 +81,12 @@ def test_one_topic_needs_nothing(tmp_path: Path, layout: str, version: tuple[int
 
 
 def test_300_topics_on_airflow_3(tmp_path: Path) -> None:
-    """The scheduler makes all runs in one loop, and the DAG processor parses less often."""
+    """The scheduler makes and starts 100 runs a loop, and the DAG processor parses less often."""
     one = advice(tmp_path, topics=300)
     assert changes(one) == {
-        "scheduler.max_dagruns_to_create_per_loop": 300,
-        "scheduler.max_dagruns_per_loop_to_schedule": 300,
+        "scheduler.max_dagruns_to_create_per_loop": 100,
+        "scheduler.max_dagruns_per_loop_to_schedule": 100,
+        "scheduler.scheduler_idle_sleep_time": "0.3",
         "dag_processor.min_file_process_interval": 90,
         "dag_processor.max_callbacks_per_loop": 300,
         "triggerer.max_trigger_to_select_per_loop": 300,
@@ -97,8 +100,9 @@ def test_300_topics_on_airflow_2(tmp_path: Path) -> None:
     """There the interval is the scheduler's, and no callbacks of ended tasks are read."""
     one = advice(tmp_path, V2, topics=300)
     assert changes(one) == {
-        "scheduler.max_dagruns_to_create_per_loop": 300,
-        "scheduler.max_dagruns_per_loop_to_schedule": 300,
+        "scheduler.max_dagruns_to_create_per_loop": 100,
+        "scheduler.max_dagruns_per_loop_to_schedule": 100,
+        "scheduler.scheduler_idle_sleep_time": "0.3",
         "scheduler.min_file_process_interval": 90,
     }
     assert setting(one, "default_capacity").suffices
@@ -110,8 +114,9 @@ def test_1000_topics_need_room_in_the_triggerer(tmp_path: Path) -> None:
     """A triggerer holds the tasks of two minutes while a host hangs."""
     one = advice(tmp_path, topics=1000)
     assert changes(one) == {
-        "scheduler.max_dagruns_to_create_per_loop": 1000,
-        "scheduler.max_dagruns_per_loop_to_schedule": 1000,
+        "scheduler.max_dagruns_to_create_per_loop": 100,
+        "scheduler.max_dagruns_per_loop_to_schedule": 100,
+        "scheduler.scheduler_idle_sleep_time": "0.3",
         "dag_processor.min_file_process_interval": 300,
         "dag_processor.max_callbacks_per_loop": 1000,
         "triggerer.capacity": 2000,
@@ -182,13 +187,37 @@ def test_a_dag_of_many_tasks_must_be_let_run_them(tmp_path: Path) -> None:
 def test_what_suffices_is_kept(tmp_path: Path) -> None:
     """Values at or above what is needed stay, however much is needed."""
     plenty = {
-        ("scheduler", "max_dagruns_to_create_per_loop"): "300",
-        ("scheduler", "max_dagruns_per_loop_to_schedule"): "5000",
+        ("scheduler", "max_dagruns_to_create_per_loop"): "200",
+        ("scheduler", "max_dagruns_per_loop_to_schedule"): "100",
+        ("scheduler", "scheduler_idle_sleep_time"): "0.1",
         ("dag_processor", "min_file_process_interval"): "90",
         ("dag_processor", "max_callbacks_per_loop"): "300",
         ("triggerer", "max_trigger_to_select_per_loop"): "300",
     }
     assert changes(advice(tmp_path, topics=300, present=plenty)) == {}
+
+
+def test_too_much_for_one_loop_is_taken_back(tmp_path: Path) -> None:
+    """A loop that makes all runs lets the first of them wait for the last."""
+    high = {
+        ("scheduler", "max_dagruns_to_create_per_loop"): "300",
+        ("scheduler", "max_dagruns_per_loop_to_schedule"): "300",
+        ("scheduler", "scheduler_idle_sleep_time"): "soon",
+    }
+    found = changes(advice(tmp_path, topics=300, present=high))
+    assert found["scheduler.max_dagruns_to_create_per_loop"] == 100
+    assert found["scheduler.max_dagruns_per_loop_to_schedule"] == 100
+    assert found["scheduler.scheduler_idle_sleep_time"] == "0.3"
+
+
+def test_one_loop_takes_all_where_it_can(tmp_path: Path) -> None:
+    """With few DAGs the scheduler may sleep as it does, and a higher limit does no harm."""
+    high = {
+        ("scheduler", "max_dagruns_to_create_per_loop"): "300",
+        ("scheduler", "max_dagruns_per_loop_to_schedule"): "300",
+    }
+    found = changes(advice(tmp_path, topics=100, present=high))
+    assert not any(name.startswith("scheduler.") for name in found)
 
 
 @pytest.mark.parametrize("value", ["", "many"])
@@ -252,7 +281,7 @@ def test_the_text_says_load_changes_and_what_suffices(tmp_path: Path) -> None:
     assert "/opt/mirrors.yaml on Airflow 3.3.2" in printed
     assert "(300 in the triggerer alone, 0 on workers)" in printed
     assert "(1 by each triggerer, 0 by workers)" in printed
-    assert "[scheduler] max_dagruns_to_create_per_loop    10 -> 300\n      300 DAGs" in printed
+    assert "[scheduler] max_dagruns_to_create_per_loop    10 -> 100\n      300 DAGs" in printed
     changed, kept = printed.split("These suffice as they are:")
     assert "[core] parallelism" in kept
     assert "[core] parallelism" not in changed
@@ -272,13 +301,14 @@ def test_the_environment_file_changes_only_what_does_not_suffice(tmp_path: Path)
     one = advice(tmp_path, topics=300, present=sqlite)
     lines = tune_report.environment(one, path=Path("m.yaml"), airflow="3.3.2").splitlines()
     assert [line for line in lines if line and not line.startswith("#")] == [
-        "AIRFLOW__SCHEDULER__MAX_DAGRUNS_TO_CREATE_PER_LOOP=300",
-        "AIRFLOW__SCHEDULER__MAX_DAGRUNS_PER_LOOP_TO_SCHEDULE=300",
+        "AIRFLOW__SCHEDULER__MAX_DAGRUNS_TO_CREATE_PER_LOOP=100",
+        "AIRFLOW__SCHEDULER__MAX_DAGRUNS_PER_LOOP_TO_SCHEDULE=100",
+        "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME=0.3",
         "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL=90",
         "AIRFLOW__DAG_PROCESSOR__MAX_CALLBACKS_PER_LOOP=300",
         "AIRFLOW__TRIGGERER__MAX_TRIGGER_TO_SELECT_PER_LOOP=300",
     ]
-    at = lines.index("AIRFLOW__SCHEDULER__MAX_DAGRUNS_TO_CREATE_PER_LOOP=300")
+    at = lines.index("AIRFLOW__SCHEDULER__MAX_DAGRUNS_TO_CREATE_PER_LOOP=100")
     assert lines[at - 1].startswith("# ")
     assert "# AIRFLOW__CORE__PARALLELISM: 32, 1 needed" in lines
     assert any(line.startswith("# AIRFLOW__DATABASE__SQL_ALCHEMY_CONN=postgres") for line in lines)
