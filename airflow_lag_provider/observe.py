@@ -21,6 +21,7 @@ from airflow_lag_provider.errors import LagError, StoreError, TopicNotInGroup, U
 from airflow_lag_provider.history import compared
 from airflow_lag_provider.hooks.elasticsearch import Document
 from airflow_lag_provider.hooks.elasticsearch_batch import write
+from airflow_lag_provider.hooks.elasticsearch_history import HORIZON
 from airflow_lag_provider.recall import Known, known_shapes, remember
 from airflow_lag_provider.run import Run
 from airflow_lag_provider.snapshot import TopicFailure, TopicSnapshot
@@ -194,7 +195,7 @@ def _last_seen(topic: str, known: Known) -> str:
         return ""
     shape = known[topic]
     if shape is None:
-        return " No snapshot of the last days had it."
+        return f" No snapshot of the last {HORIZON.days} days had it."
     return f" It was there until {shape.at:%Y-%m-%d %H:%M:%S} UTC."
 
 
