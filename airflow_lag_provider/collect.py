@@ -55,15 +55,15 @@ class DescribeOutput:
     """What the tool printed, whole: its end marker was there and is taken off.
 
     :param exit_code: the tool's own, which says little: see ``describe.parse``.
-    :param began_at: when the command was sent, with time zone.
     :param ended_at: when the command ended, with time zone.
+    :param began_at: when the command was sent; ``None``: not known.
     """
 
     stdout: str
     stderr: str
     exit_code: int
-    began_at: datetime
     ended_at: datetime
+    began_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,7 +211,7 @@ async def _run(room: _Room, *, ssh_conn_id: str, command: str, timeout: float) -
             f"The shell on {target.host} ended with {result.exit_status} without running the "
             f"command, and said: {said.strip():.200}."
         ) from error
-    return DescribeOutput(stdout, stderr, exit_code, began_at, datetime.now(UTC))
+    return DescribeOutput(stdout, stderr, exit_code, datetime.now(UTC), began_at)
 
 
 async def _result(
