@@ -139,7 +139,7 @@ def test_a_topic_grows_is_deleted_and_made_anew(bench: Bench, mirrormaker: Mirro
 def test_partitions_are_missing_until_they_are_back(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, index: str, remembers: bool
 ) -> None:
-    """From memory or from Elasticsearch, they are counted and named; runs by hand change nothing."""
+    """From memory or Elasticsearch, they are counted and named; runs by hand change nothing."""
     lab = bench.lab
     topic, group = "halved", f"halved {index[-6:]} {remembers}"
     lab.source.create_topic(topic, 4)
