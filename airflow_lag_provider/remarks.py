@@ -49,6 +49,8 @@ def _about_topic(snapshot: TopicSnapshot) -> Iterator[str]:
             f"{topic}: partitions that earlier snapshots had are missing "
             f"({len(snapshot.missing)}): {named(snapshot.missing)}."
         )
+    if beyond := [row.partition for row in snapshot.partitions if (row.known_lag or 0) < 0]:
+        yield f"{topic}: the group has committed beyond the end of partitions {named(beyond)}."
     if mismatches := snapshot.mismatches:
         yield (
             f"{topic}: the tool's LAG is not its LOG-END-OFFSET less its CURRENT-OFFSET in "

@@ -56,3 +56,11 @@ def test_what_became_of_partitions_is_said() -> None:
     assert "missing (2): 3, 5." in missing
     assert "in partitions 0." in mismatch
     assert "made anew" in about(changed="recreated")[0]
+
+
+def test_commits_beyond_the_end_are_said() -> None:
+    """Messages may be skipped there, and the total doesn't show it."""
+    rows = [PartitionLag("orders", number, 9, 5, -4) for number in range(30)]
+    (words,) = about(ROW, *rows[1:])
+    assert "beyond the end of partitions 1, 2, " in words
+    assert words.endswith(" and 9 more.")
