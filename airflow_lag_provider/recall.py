@@ -19,6 +19,7 @@ from airflow_lag_provider.hooks.elasticsearch_batch import latest
 from airflow_lag_provider.hooks.elasticsearch_history import Question
 from airflow_lag_provider.run import Run
 from airflow_lag_provider.snapshot import TopicSnapshot
+from airflow_lag_provider.task_log import told
 from airflow_lag_provider.watch import Watch
 
 log = logging.getLogger(__name__)
@@ -116,7 +117,8 @@ async def _asked(watch: Watch, topics: Sequence[str], before: datetime) -> Known
             )
         shapes = [None if one is None else Shape.of_document(one) for one in found]
     except Exception as error:
-        log.warning(
+        await told(
+            log.warning,
             "Earlier snapshots can't be read, so it isn't known whether partitions are missing or "
             "changed: %s",
             str(error) or type(error).__name__,
