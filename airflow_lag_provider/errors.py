@@ -152,6 +152,8 @@ class ConfigurationError(LagError):
 class InvalidRequest(LagError):
     """An argument of the operator, after its templates are rendered, can't be used."""
 
+    advice = "Correct the argument, or the template or configuration that it comes from."
+
 
 class UnexpectedError(LagError):
     """Something that no other class stands for; the task's log has the traceback."""

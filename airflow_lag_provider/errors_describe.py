@@ -62,8 +62,8 @@ class OutputCutOff(SSHError):
 
     retriable = True
     advice = (
-        "The SSH connection dropped, or the command was stopped on the host, before the output "
-        "was complete. Nothing of it is stored."
+        "Look in the host's log for an SSH connection that dropped or a command that somebody "
+        "stopped. Nothing of what came is stored."
     )
 
 

@@ -1,4 +1,4 @@
-"""The one way a snapshot goes: collect, describe, store. Asynchronous, and nothing in it blocks.
+"""The one way a snapshot goes: collect, describe, compare, store. Asynchronous; nothing blocks.
 
 The operator on a worker and the trigger in the triggerer both await it.
 """
@@ -14,20 +14,21 @@ from typing import Any
 
 from airflow.providers.common.compat.sdk import redact
 
-from airflow_lag_provider import config_cache
+from airflow_lag_provider import config_cache, remarks
 from airflow_lag_provider.collect import Collected, collect
 from airflow_lag_provider.describe import GroupDescription
-from airflow_lag_provider.errors import LagError, StoreError, UnexpectedError
+from airflow_lag_provider.errors import LagError, StoreError, TopicNotInGroup, UnexpectedError
+from airflow_lag_provider.history import compared
 from airflow_lag_provider.hooks.elasticsearch import Document
 from airflow_lag_provider.hooks.elasticsearch_batch import write
+from airflow_lag_provider.hooks.elasticsearch_history import HORIZON
+from airflow_lag_provider.recall import Known, known_shapes, remember
 from airflow_lag_provider.run import Run
 from airflow_lag_provider.snapshot import TopicFailure, TopicSnapshot
 from airflow_lag_provider.task_log import told
 from airflow_lag_provider.watch import Watch
 
 log = logging.getLogger(__name__)
-
-_MOST_NAMED = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +67,15 @@ class _Failed:
     topic: str
     error: LagError
     at: datetime
+    unconfigured: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Taken:
+    """A snapshot or a failure for each topic, and the earlier ones that they were compared with."""
+
+    results: list[TopicSnapshot | _Failed]
+    known: Known = field(default_factory=dict)
 
 
 async def observe(watch: Watch, run: Run) -> Observation:
@@ -76,10 +86,10 @@ async def observe(watch: Watch, run: Run) -> Observation:
     """
     started_at = datetime.now(UTC)
     _quiet_libraries()
-    results = await _take(watch, run)
+    taken = await _take(watch, run)
     index = run.index_name(watch.index)
     documents = [
-        _document(result, watch=watch, run=run, started_at=started_at) for result in results
+        _document(result, watch=watch, run=run, started_at=started_at) for result in taken.results
     ]
     try:
         fates: Sequence[LagError | None] = await write(
@@ -89,10 +99,18 @@ async def observe(watch: Watch, run: Run) -> Observation:
         fates = [error] * len(documents)
     except Exception as error:
         fates = [await _unexpected(error)] * len(documents)
-    return _observation(results, documents, fates, index=index)
+    seen = _observation(taken.results, documents, fates, index=index)
+    remember(
+        watch,
+        run,
+        known=taken.known,
+        stored=(one.snapshot for one in seen.stored),
+        absent=[one.topic for one in taken.results if _is_absent(one)],
+    )
+    return seen
 
 
-async def _take(watch: Watch, run: Run) -> list[TopicSnapshot | _Failed]:
+async def _take(watch: Watch, run: Run) -> _Taken:
     """Return a snapshot or a failure for each topic, in the order of ``watch.topics``."""
     try:
         watch.check()
@@ -101,17 +119,23 @@ async def _take(watch: Watch, run: Run) -> list[TopicSnapshot | _Failed]:
             # A cleared run shares its minute and try with a retry that came before it.
             collected = await _collected(watch, run, occasion=run.started_at)
         unconfigured = await _unconfigured(watch, collected.description)
+        known = await known_shapes(watch, run, before=collected.began_at or collected.ended_at)
+        results = [
+            _topic_result(collected, topic, watch=watch, unconfigured=unconfigured, known=known)
+            for topic in watch.topics
+        ]
     except LagError as error:
         failed_at = datetime.now(UTC)
-        return [_Failed(topic, error, failed_at) for topic in watch.topics]
+        return _Taken([_Failed(topic, error, failed_at) for topic in watch.topics])
     except Exception as error:
         # The run must leave a document whatever happens.
         unexpected = await _unexpected(error)
-        return [_Failed(topic, unexpected, datetime.now(UTC)) for topic in watch.topics]
-    return [
-        _topic_result(collected, topic, watch=watch, unconfigured=unconfigured)
-        for topic in watch.topics
-    ]
+        return _Taken([_Failed(topic, unexpected, datetime.now(UTC)) for topic in watch.topics])
+    snapshots = [one for one in results if isinstance(one, TopicSnapshot)]
+    words = "\n".join(remarks.about(collected.description, snapshots, unconfigured))
+    if words:
+        await told(log.warning, "%s", words)
+    return _Taken(results, known)
 
 
 async def _collected(watch: Watch, run: Run, *, occasion: Hashable) -> Collected:
@@ -140,14 +164,20 @@ def _beside(topics: tuple[str, ...], configured: frozenset[str]) -> tuple[str, .
 
 
 def _topic_result(
-    collected: Collected, topic: str, *, watch: Watch, unconfigured: tuple[str, ...] | None
+    collected: Collected,
+    topic: str,
+    *,
+    watch: Watch,
+    unconfigured: tuple[str, ...] | None,
+    known: Known,
 ) -> TopicSnapshot | _Failed:
     description = collected.description
     try:
         partitions = description.topic(topic)
-    except LagError as error:
-        return _Failed(topic, error, collected.ended_at)
-    return TopicSnapshot(
+    except TopicNotInGroup as error:
+        absent = TopicNotInGroup(f"{error.message}{_last_seen(topic, known)}")
+        return _Failed(topic, absent, collected.ended_at, unconfigured)
+    snapshot = TopicSnapshot(
         mirror=watch.mirror,
         group=watch.group,
         topic=topic,
@@ -156,6 +186,21 @@ def _topic_result(
         partitions=partitions,
         unconfigured_topics=unconfigured,
     )
+    return compared(snapshot, known[topic]) if topic in known else snapshot
+
+
+def _last_seen(topic: str, known: Known) -> str:
+    """Return a sentence on when a topic was in its group; nothing when that isn't known."""
+    if topic not in known:
+        return ""
+    shape = known[topic]
+    if shape is None:
+        return f" No snapshot of the last {HORIZON.days} days had it."
+    return f" It was there until {shape.at:%Y-%m-%d %H:%M:%S} UTC."
+
+
+def _is_absent(result: TopicSnapshot | _Failed) -> bool:
+    return isinstance(result, _Failed) and isinstance(result.error, TopicNotInGroup)
 
 
 def _document(
@@ -186,6 +231,7 @@ def _failure(failed: _Failed, *, watch: Watch) -> TopicFailure:
         error_type=type(failed.error).__name__,
         # Airflow masks the secrets it knows in its logs; nobody does so in a document.
         error_message=str(redact(str(failed.error))),
+        unconfigured_topics=failed.unconfigured,
     )
 
 
@@ -215,9 +261,8 @@ def _observation(
     taken = {one.topic for one in results if isinstance(one, TopicSnapshot)}
     error = next((errors[topic] for topic in sorted(errors, key=taken.__contains__)), None)
     if error and len(errors) > 1:
-        named = ", ".join(list(errors)[:_MOST_NAMED])
-        more = f" and {len(errors) - _MOST_NAMED} more" if len(errors) > _MOST_NAMED else ""
-        error.add_note(f"Failed topics, {len(errors)} of {len(results)}: {named}{more}.")
+        named = remarks.named(list(errors))
+        error.add_note(f"Failed topics, {len(errors)} of {len(results)}: {named}.")
     if error and unwritten:
         error.add_note(f"The failure document could not be written either: {unwritten}")
     return Observation(tuple(stored), tuple(errors), error)

@@ -14,6 +14,7 @@ from typing import Any, Generic, TypeVar
 
 from airflow_lag_provider.errors import StoreError
 from airflow_lag_provider.hooks.elasticsearch import Document, LagElasticsearchHook
+from airflow_lag_provider.hooks.elasticsearch_history import Question
 from airflow_lag_provider.hooks.elasticsearch_session import Session
 from airflow_lag_provider.shared_work import PerLoop, detached
 
@@ -98,6 +99,16 @@ async def outcomes(*ids: str, elasticsearch_conn_id: str, index: str) -> Outcome
     """
     key = ("outcomes", elasticsearch_conn_id, index)
     return await _together(key, lambda session, *some: session.outcomes(*some), ids)
+
+
+async def latest(*questions: Question, elasticsearch_conn_id: str, index: str) -> Outcomes:
+    """Return the newest snapshot of topics, see :meth:`.Session.latest`.
+
+    :param index: index, which may hold ``%Y``, ``%m``, ``%d`` and ``%H``.
+    :raises StoreError: it can't be said; each caller gets an error of its own.
+    """
+    key = ("latest", elasticsearch_conn_id, index)
+    return await _together(key, lambda session, *some: session.latest(*some), questions)
 
 
 async def _together(

@@ -24,6 +24,7 @@ from elasticsearch import (
 
 from airflow_lag_provider.errors import StoreError
 from airflow_lag_provider.hooks.elasticsearch_client import item_error, read_error, store_error
+from airflow_lag_provider.hooks.elasticsearch_history import Question, answers, searches
 from airflow_lag_provider.hooks.elasticsearch_index import missing_mapping
 from airflow_lag_provider.task_log import told
 
@@ -112,6 +113,19 @@ class Session:
             if error := read_error(item):
                 raise error
         return tuple(item["_source"] if item.get("found") else None for item in answer["docs"])
+
+    async def latest(self, *questions: Question) -> tuple[Mapping[str, Any] | None, ...]:
+        """Return the newest scheduled snapshot of some topics, all in one request.
+
+        :return: for each question what :data:`.DOCUMENT_FIELDS` names of a document, ``None``
+            when there is no such document.
+        :raises StoreError: of one of them Elasticsearch can't say.
+        """
+        async with self._limited():
+            answer = await self._client.msearch(
+                searches=searches(questions, pattern=self._index), ignore_unavailable=True
+            )
+        return answers(answer["responses"], index=self._index)
 
     async def health(self) -> str:
         """Return a sentence about the cluster.

@@ -143,6 +143,23 @@ def test_a_snapshot_becomes_the_document_of_its_run(
     }
 
 
+def test_topics_that_nobody_watches_show_in_every_document_and_once_in_the_log(
+    monkeypatch: pytest.MonkeyPatch, store: Store, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Also in the failure of the one topic that is watched: the new one may have its place."""
+    prints(monkeypatch)
+    file = tmp_path / "mirrors.yaml"
+    file.write_text(
+        "mirrors: {oasis: {ssh_conn_id: mm, bootstrap_servers: [b-1:9092], group: oasis-group, "
+        "topics: {payments: , refunds: }}}"
+    )
+    watch = replace(WATCH, topics=("payments", "refunds"), mirrors_file=str(file))
+    asyncio.run(pipeline.observe(watch, RUN))
+    named = [one.source["unconfigured_topics"] for one in store.documents]
+    assert named == [["clicks", "orders"]] * 2
+    assert caplog.text.count("nobody watches them (2): clicks, orders.") == 1
+
+
 def test_the_delay_is_counted_from_the_scheduled_instant(
     monkeypatch: pytest.MonkeyPatch, store: Store
 ) -> None:

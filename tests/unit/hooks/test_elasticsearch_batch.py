@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any
 
@@ -18,6 +19,7 @@ from airflow_lag_provider.errors import (
 )
 from airflow_lag_provider.hooks import elasticsearch_batch as batch
 from airflow_lag_provider.hooks.elasticsearch import Document, LagElasticsearchHook
+from airflow_lag_provider.hooks.elasticsearch_history import Question
 
 
 class Store:
@@ -45,7 +47,7 @@ class Store:
         self.sessions.append([])
         self.open += 1
         try:
-            yield SimpleNamespace(write=self.write, outcomes=self.outcomes)
+            yield SimpleNamespace(write=self.write, outcomes=self.outcomes, latest=self.latest)
         finally:
             self.open -= 1
 
@@ -61,6 +63,10 @@ class Store:
         if self.error:
             raise self.error
         return tuple({"id": one} for one in ids)
+
+    async def latest(self, *questions: Question) -> tuple[Any, ...]:
+        self.sessions[-1].append([one.topic for one in questions])
+        return tuple({"topic": one.topic} for one in questions)
 
 
 @pytest.fixture
@@ -231,3 +237,15 @@ def test_callers_that_ask_for_outcomes_share_a_request_too(store: Store) -> None
     first, second = together(asked("a"), asked("b"))
     assert type(first) is type(second) is ElasticsearchUnreachable
     assert first is not second
+
+
+def test_questions_of_many_topics_go_in_one_request(store: Store) -> None:
+    """After its start a triggerer asks for all topics of the minute at once."""
+
+    async def asked(topic: str) -> Any:
+        question = Question(mirror="m", group="g", topic=topic, before=datetime.now(UTC))
+        return await batch.latest(question, elasticsearch_conn_id="es", index="lag-%Y")
+
+    results = together(*(asked(f"t{number}") for number in range(30)))
+    assert store.requests == [[f"t{number}" for number in range(30)]]
+    assert results == [({"topic": f"t{number}"},) for number in range(30)]
