@@ -17,9 +17,9 @@ from airflow.providers.common.compat.sdk import redact
 from airflow_lag_provider import config_cache
 from airflow_lag_provider.collect import Collected, collect
 from airflow_lag_provider.describe import GroupDescription
-from airflow_lag_provider.errors import LagError, StoreError, UnexpectedError
+from airflow_lag_provider.errors import LagError, UnexpectedError
 from airflow_lag_provider.hooks.elasticsearch import Document
-from airflow_lag_provider.hooks.elasticsearch_batch import write
+from airflow_lag_provider.hooks.elasticsearch_spool import Waits, settle, store
 from airflow_lag_provider.run import Run
 from airflow_lag_provider.snapshot import TopicFailure, TopicSnapshot
 from airflow_lag_provider.task_log import told
@@ -32,22 +32,24 @@ _MOST_NAMED = 20
 
 @dataclass(frozen=True, slots=True)
 class StoredSnapshot:
-    """A snapshot whose document is in Elasticsearch.
+    """A snapshot whose document is in Elasticsearch, or waits for it in the spool.
 
     :param document_id: the document's ``_id``.
     :param index: its index.
+    :param waits: whether it waits in the spool.
     """
 
     snapshot: TopicSnapshot
     document_id: str
     index: str
+    waits: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Observation:
     """What became of the topics of one task.
 
-    :param stored: the snapshots whose documents are in Elasticsearch.
+    :param stored: the snapshots whose documents are in Elasticsearch or wait for it.
     :param failed: the other topics.
     :param error: why they are among them: the first topic's, with notes on the others; ``None``
         when all are stored.
@@ -82,14 +84,22 @@ async def observe(watch: Watch, run: Run) -> Observation:
         _document(result, watch=watch, run=run, started_at=started_at) for result in results
     ]
     try:
-        fates: Sequence[LagError | None] = await write(
+        fates: Sequence[Waits | LagError | None] = await store(
             *documents, elasticsearch_conn_id=watch.elasticsearch_conn_id, index=index
         )
-    except StoreError as error:
-        fates = [error] * len(documents)
     except Exception as error:
         fates = [await _unexpected(error)] * len(documents)
     return _observation(results, documents, fates, index=index)
+
+
+async def observe_alone(watch: Watch, run: Run) -> Observation:
+    """Observe on an event loop that ends with it, as that of a task on a worker does.
+
+    Nobody else there would send what waits in the spool.
+    """
+    seen = await observe(watch, run)
+    await settle()
+    return seen
 
 
 async def _take(watch: Watch, run: Run) -> list[TopicSnapshot | _Failed]:
@@ -192,13 +202,13 @@ def _failure(failed: _Failed, *, watch: Watch) -> TopicFailure:
 def _observation(
     results: Sequence[TopicSnapshot | _Failed],
     documents: Sequence[Document],
-    fates: Sequence[LagError | None],
+    fates: Sequence[Waits | LagError | None],
     *,
     index: str,
 ) -> Observation:
     """Return what became of the topics.
 
-    :param fates: why a document could not be written, ``None`` for one that was.
+    :param fates: why a document could not be written, ``None`` for one that was, or that it waits.
     """
     stored: list[StoredSnapshot] = []
     errors: dict[str, LagError] = {}
@@ -206,11 +216,11 @@ def _observation(
     for result, document, fate in zip(results, documents, fates, strict=True):
         if isinstance(result, _Failed):
             errors[result.topic] = result.error
-            unwritten = unwritten or fate
-        elif fate:
+            unwritten = unwritten or (fate if isinstance(fate, LagError) else None)
+        elif isinstance(fate, LagError):
             errors[result.topic] = fate
         else:
-            stored.append(StoredSnapshot(result, document.id, index))
+            stored.append(StoredSnapshot(result, document.id, index, waits=fate is not None))
     # A missing snapshot says more than a document that wasn't written.
     taken = {one.topic for one in results if isinstance(one, TopicSnapshot)}
     error = next((errors[topic] for topic in sorted(errors, key=taken.__contains__)), None)

@@ -1,0 +1,326 @@
+"""One file of the spool: lines of JSON, a name, and a lock that says whether somebody owns it.
+
+The lock (``flock``) is the kernel's: it ends with the process, however that ends. The file's name
+tells people who the owner is; who may touch the file is decided by the lock alone.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import logging
+import os
+import re
+import secrets
+import socket
+import time
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+log = logging.getLogger(__name__)
+
+Kind = Literal["waiting", "refused"]
+
+_NAME = re.compile(
+    r"(?P<made>\d{20})-(?P<connection>[0-9a-f]{12})-(?P<token>[0-9a-f]{8})"
+    r"-(?P<host>[\w.]*)-(?P<pid>\d+)\.(?P<kind>waiting|refused)\.jsonl"
+)
+_FLAGS = os.O_RDWR | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
+_MODE = 0o600
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """A document that waits, with all that it takes to write it. No secret is in it.
+
+    :param conn_id: id of the Airflow connection of Elasticsearch.
+    :param id: its ``_id``.
+    :param version: its external version.
+    :param source: its fields.
+    :param reason: why Elasticsearch refused it, ``None`` when it did not.
+    """
+
+    conn_id: str
+    index: str
+    id: str
+    version: int
+    source: Mapping[str, Any]
+    reason: str | None = None
+
+    def to_line(self) -> bytes:
+        """Return the entry as a line of a file.
+
+        :raises ValueError: a value isn't one of JSON's.
+        """
+        fields = {name: getattr(self, name) for name in self.__slots__}
+        return json.dumps(fields, allow_nan=False).encode() + b"\n"
+
+    @classmethod
+    def from_line(cls, line: bytes) -> Entry:
+        """Return the entry that a line holds.
+
+        :raises ValueError: it is no whole line, or no entry.
+        """
+        if not line.endswith(b"\n"):
+            raise ValueError("it has no end")
+        try:
+            entry = cls(**json.loads(line))
+        except TypeError as error:
+            raise ValueError(str(error)) from error
+        if not isinstance(entry.source, dict) or not isinstance(entry.version, int):
+            raise ValueError("it is no document")
+        return entry
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileName:
+    """What the name of a file says; names sort by the age of the file.
+
+    :param made: when the file was made, nanoseconds since 1970.
+    :param connection: stands for the connection's id, see :func:`connection_key`.
+    :param token: tells files of one instant apart.
+    :param host: where its owner runs.
+    :param pid: its owner's process.
+    """
+
+    made: int
+    connection: str
+    token: str
+    host: str
+    pid: int
+    kind: Kind
+
+    def __str__(self) -> str:
+        return (
+            f"{self.made:020d}-{self.connection}-{self.token}-{self.host}-{self.pid}"
+            f".{self.kind}.jsonl"
+        )
+
+    @classmethod
+    def parse(cls, name: str) -> FileName | None:
+        """Return what a name says, ``None`` when it is not the name of such a file."""
+        if not (match := _NAME.fullmatch(name)):
+            return None
+        fields: dict[str, Any] = match.groupdict()
+        return cls(**{**fields, "made": int(fields["made"]), "pid": int(fields["pid"])})
+
+    @classmethod
+    def new(cls, conn_id: str, kind: Kind) -> FileName:
+        """Return the name of a new file of this process."""
+        return cls(
+            made=time.time_ns(),
+            connection=connection_key(conn_id),
+            token=secrets.token_hex(4),
+            host=_host(),
+            pid=os.getpid(),
+            kind=kind,
+        )
+
+    def taken_over(self) -> FileName:
+        """Return the name under which this process owns the file."""
+        return replace(self, host=_host(), pid=os.getpid())
+
+
+class SpoolFile:
+    """A file whose lock this process holds. Blocking; not for two threads at a time.
+
+    :param path: where it is.
+    :param fd: its open descriptor, locked.
+    """
+
+    def __init__(self, path: Path, fd: int) -> None:
+        self.path = path
+        self._fd = fd
+
+    @classmethod
+    def create(cls, directory: Path, *, conn_id: str, kind: Kind) -> SpoolFile:
+        """Make a file and lock it.
+
+        :raises OSError: it can't be made.
+        """
+        while True:
+            path = directory / str(FileName.new(conn_id, kind))
+            fd = os.open(path, _FLAGS | os.O_CREAT | os.O_EXCL, _MODE)
+            if _locked(fd, path):
+                _sync_directory(directory)
+                return cls(path, fd)
+            # Somebody took it over before it was locked, and found it empty.
+            os.close(fd)
+
+    @classmethod
+    def take(cls, path: Path) -> SpoolFile | None:
+        """Take over a file whose owner is gone; return ``None`` when it has one, or is gone too.
+
+        A line that is no entry, as an owner leaves that was killed while it wrote, is put aside
+        into a file of the same name with ``.torn`` behind it.
+
+        :raises OSError: it can't be opened or mended.
+        """
+        name = FileName.parse(path.name)
+        try:
+            fd = os.open(path, _FLAGS)
+        except FileNotFoundError:
+            return None
+        if name is None or not _locked(fd, path):
+            os.close(fd)
+            return None
+        file = cls(path, fd)
+        try:
+            mine = path.with_name(str(name.taken_over()))
+            os.rename(path, mine)
+            file.path = mine
+            # What an owner left that was killed while it wrote the file anew.
+            file._unfinished.unlink(missing_ok=True)
+            file._put_torn_aside()
+        except BaseException:
+            file.close()
+            raise
+        return file
+
+    @property
+    def size(self) -> int:
+        """Bytes in it."""
+        return os.fstat(self._fd).st_size
+
+    def append(self, entries: Iterable[Entry]) -> None:
+        """Add entries; when it returns they are on the disk.
+
+        :raises OSError: none of them was added.
+        """
+        before = self.size
+        try:
+            _write(self._fd, b"".join(one.to_line() for one in entries))
+            os.fsync(self._fd)
+        except OSError:
+            with suppress(OSError):
+                os.ftruncate(self._fd, before)
+            raise
+
+    def entries(self) -> tuple[Entry, ...]:
+        """Return what is in it, in the order in which it came.
+
+        :raises OSError: it can't be read.
+        """
+        return tuple(Entry.from_line(line) for line in self._lines())
+
+    def keep(self, entries: tuple[Entry, ...]) -> None:
+        """Keep these entries alone; with none of them the file is removed.
+
+        :raises OSError: it can't be written anew; it is as it was.
+        """
+        if not entries:
+            self.path.unlink(missing_ok=True)
+            return
+        self._rewrite(b"".join(one.to_line() for one in entries))
+
+    def close(self) -> None:
+        """Give the file up; from now on anybody may take it over."""
+        os.close(self._fd)
+
+    @property
+    def _unfinished(self) -> Path:
+        name = FileName.parse(self.path.name)
+        return self.path.with_name(f"{name.token if name else self.path.name}.new")
+
+    def _lines(self) -> list[bytes]:
+        return _read(self._fd).splitlines(keepends=True)
+
+    def _put_torn_aside(self) -> None:
+        whole, torn = [], []
+        for line in self._lines():
+            try:
+                Entry.from_line(line)
+            except ValueError:
+                torn.append(line if line.endswith(b"\n") else line + b"\n")
+            else:
+                whole.append(line)
+        if not torn:
+            return
+        aside = self.path.with_name(f"{self.path.name}.torn")
+        fd = os.open(aside, _FLAGS | os.O_CREAT, _MODE)
+        try:
+            _write(fd, b"".join(torn))
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+        log.warning(
+            "%d torn lines of %s are no documents; they are kept in %s. Whoever wrote them was "
+            "ended meanwhile, so the run that they belong to did not count as stored.",
+            *(len(torn), self.path, aside.name),
+        )
+        self._rewrite(b"".join(whole))
+
+    def _rewrite(self, content: bytes) -> None:
+        """Put a file with other content, and locked, in the place of this one, all at once."""
+        new = self._unfinished
+        fd = os.open(new, _FLAGS | os.O_CREAT | os.O_TRUNC, _MODE)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _write(fd, content)
+            os.fsync(fd)
+            os.rename(new, self.path)
+        except BaseException:
+            os.close(fd)
+            new.unlink(missing_ok=True)
+            raise
+        self._fd, old = fd, self._fd
+        os.close(old)
+
+
+def connection_key(conn_id: str) -> str:
+    """Return what stands for a connection's id, which may be any text, in names of files."""
+    return hashlib.sha256(conn_id.encode()).hexdigest()[:12]
+
+
+def is_owned(path: Path) -> bool:
+    """Return whether a living process holds the lock of a file."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(fd)
+    return False
+
+
+def _locked(fd: int, path: Path) -> bool:
+    """Lock an open file; return whether that went well and the path still leads to it."""
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return os.path.samestat(os.fstat(fd), os.stat(path))
+    except (BlockingIOError, FileNotFoundError):
+        return False
+
+
+def _host() -> str:
+    return re.sub(r"[^\w.]", "_", socket.gethostname(), flags=re.ASCII)[:60]
+
+
+def _read(fd: int) -> bytes:
+    parts, offset = [], 0
+    while part := os.pread(fd, 1 << 20, offset):
+        parts.append(part)
+        offset += len(part)
+    return b"".join(parts)
+
+
+def _write(fd: int, content: bytes) -> None:
+    view = memoryview(content)
+    while view:
+        view = view[os.write(fd, view) :]
+
+
+def _sync_directory(directory: Path) -> None:
+    fd = os.open(directory, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
