@@ -24,7 +24,8 @@ from functools import cache
 from pathlib import Path
 
 from airflow_lag_provider.errors import SpoolFull, SpoolUnusable
-from airflow_lag_provider.spool_file import Entry, FileName, Kind, SpoolFile, connection_key
+from airflow_lag_provider.spool_entry import Entry, FileName, Kind, connection_key
+from airflow_lag_provider.spool_file import SpoolFile
 
 DEFAULT_MAX_BYTES = 1 << 30
 # A file that is larger gets no more documents. It is read as a whole, and sent as a whole before
@@ -147,7 +148,8 @@ class Spool:
     def mark_away(self, conn_id: str) -> None:
         """Note that Elasticsearch did not answer in time; does nothing where that can't be."""
         mark = self._mark(conn_id)
-        with suppress(OSError):
+        with suppress(OSError, SpoolUnusable):
+            self._make_directory()
             os.close(os.open(mark, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o600))
             os.utime(mark, times=(self._clock(), self._clock()))
 

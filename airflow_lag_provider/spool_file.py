@@ -1,4 +1,4 @@
-"""One file of the spool: lines of JSON, a name, and a lock that says whether somebody owns it.
+"""One file of the spool, and the lock that says whether somebody owns it.
 
 The lock (``flock``) is the kernel's: it ends with the process, however that ends. The file's name
 tells people who the owner is; who may touch the file is decided by the lock alone.
@@ -7,122 +7,18 @@ tells people who the owner is; who may touch the file is decided by the lock alo
 from __future__ import annotations
 
 import fcntl
-import hashlib
-import json
 import logging
 import os
-import re
-import secrets
-import socket
-import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+
+from airflow_lag_provider.spool_entry import Entry, FileName, Kind
 
 log = logging.getLogger(__name__)
 
-Kind = Literal["waiting", "refused"]
-
-_NAME = re.compile(
-    r"(?P<made>\d{20})-(?P<connection>[0-9a-f]{12})-(?P<token>[0-9a-f]{8})"
-    r"-(?P<host>[\w.]*)-(?P<pid>\d+)\.(?P<kind>waiting|refused)\.jsonl"
-)
 _FLAGS = os.O_RDWR | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
 _MODE = 0o600
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
-    """A document that waits, with all that it takes to write it. No secret is in it.
-
-    :param conn_id: id of the Airflow connection of Elasticsearch.
-    :param id: its ``_id``.
-    :param version: its external version.
-    :param source: its fields.
-    :param reason: why Elasticsearch refused it, ``None`` when it did not.
-    """
-
-    conn_id: str
-    index: str
-    id: str
-    version: int
-    source: Mapping[str, Any]
-    reason: str | None = None
-
-    def to_line(self) -> bytes:
-        """Return the entry as a line of a file.
-
-        :raises ValueError: a value isn't one of JSON's.
-        """
-        fields = {name: getattr(self, name) for name in self.__slots__}
-        return json.dumps(fields, allow_nan=False).encode() + b"\n"
-
-    @classmethod
-    def from_line(cls, line: bytes) -> Entry:
-        """Return the entry that a line holds.
-
-        :raises ValueError: it is no whole line, or no entry.
-        """
-        if not line.endswith(b"\n"):
-            raise ValueError("it has no end")
-        try:
-            entry = cls(**json.loads(line))
-        except TypeError as error:
-            raise ValueError(str(error)) from error
-        if not isinstance(entry.source, dict) or not isinstance(entry.version, int):
-            raise ValueError("it is no document")
-        return entry
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FileName:
-    """What the name of a file says; names sort by the age of the file.
-
-    :param made: when the file was made, nanoseconds since 1970.
-    :param connection: stands for the connection's id, see :func:`connection_key`.
-    :param token: tells files of one instant apart.
-    :param host: where its owner runs.
-    :param pid: its owner's process.
-    """
-
-    made: int
-    connection: str
-    token: str
-    host: str
-    pid: int
-    kind: Kind
-
-    def __str__(self) -> str:
-        return (
-            f"{self.made:020d}-{self.connection}-{self.token}-{self.host}-{self.pid}"
-            f".{self.kind}.jsonl"
-        )
-
-    @classmethod
-    def parse(cls, name: str) -> FileName | None:
-        """Return what a name says, ``None`` when it is not the name of such a file."""
-        if not (match := _NAME.fullmatch(name)):
-            return None
-        fields: dict[str, Any] = match.groupdict()
-        return cls(**{**fields, "made": int(fields["made"]), "pid": int(fields["pid"])})
-
-    @classmethod
-    def new(cls, conn_id: str, kind: Kind) -> FileName:
-        """Return the name of a new file of this process."""
-        return cls(
-            made=time.time_ns(),
-            connection=connection_key(conn_id),
-            token=secrets.token_hex(4),
-            host=_host(),
-            pid=os.getpid(),
-            kind=kind,
-        )
-
-    def taken_over(self) -> FileName:
-        """Return the name under which this process owns the file."""
-        return replace(self, host=_host(), pid=os.getpid())
 
 
 class SpoolFile:
@@ -248,9 +144,9 @@ class SpoolFile:
         finally:
             os.close(fd)
         log.warning(
-            "%d torn lines of %s are no documents; they are kept in %s. Whoever wrote them was "
+            "Lines of %s that are no documents: %d. They are kept in %s. Whoever wrote them was "
             "ended meanwhile, so the run that they belong to did not count as stored.",
-            *(len(torn), self.path, aside.name),
+            *(self.path, len(torn), aside.name),
         )
         self._rewrite(b"".join(whole))
 
@@ -269,11 +165,6 @@ class SpoolFile:
             raise
         self._fd, old = fd, self._fd
         os.close(old)
-
-
-def connection_key(conn_id: str) -> str:
-    """Return what stands for a connection's id, which may be any text, in names of files."""
-    return hashlib.sha256(conn_id.encode()).hexdigest()[:12]
 
 
 def is_owned(path: Path) -> bool:
@@ -298,10 +189,6 @@ def _locked(fd: int, path: Path) -> bool:
         return os.path.samestat(os.fstat(fd), os.stat(path))
     except (BlockingIOError, FileNotFoundError):
         return False
-
-
-def _host() -> str:
-    return re.sub(r"[^\w.]", "_", socket.gethostname(), flags=re.ASCII)[:60]
 
 
 def _read(fd: int) -> bytes:

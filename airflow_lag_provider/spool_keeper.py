@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from airflow_lag_provider.errors import SpoolFull, StoreError
 from airflow_lag_provider.shared_work import detached
 from airflow_lag_provider.spool import Spool
-from airflow_lag_provider.spool_file import Entry, Kind
+from airflow_lag_provider.spool_entry import Entry, Kind
 
 
 @dataclass(slots=True)

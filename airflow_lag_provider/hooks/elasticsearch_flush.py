@@ -22,7 +22,8 @@ from airflow_lag_provider.hooks.elasticsearch import Document, LagElasticsearchH
 from airflow_lag_provider.hooks.elasticsearch_session import Session
 from airflow_lag_provider.shared_work import detached
 from airflow_lag_provider.spool import Spool
-from airflow_lag_provider.spool_file import Entry, Kind, SpoolFile
+from airflow_lag_provider.spool_entry import Entry, Kind
+from airflow_lag_provider.spool_file import SpoolFile
 
 log = logging.getLogger(__name__)
 
@@ -226,12 +227,12 @@ class Flusher:
                 self.tried.set()
                 if flushed.sent:
                     self.sent(flushed.sent)
-                    log.info("Wrote %d documents that waited in the spool.", len(flushed.sent))
+                    log.info("Documents that waited, written now: %d.", len(flushed.sent))
                 if not flushed.left and not self.again:
                     return
                 if flushed.left:
                     why = "; ".join(flushed.reasons)
-                    log.warning("%d documents wait on in the spool: %s", flushed.left, why)
+                    log.warning("Documents that wait on in the spool: %d. %s", flushed.left, why)
                 pause = FIRST_PAUSE if flushed.sent else min(2 * pause, LONGEST_PAUSE)
         except Exception:
             log.exception("What waits in the spool could not be sent; it stays there.")

@@ -24,7 +24,7 @@ from airflow_lag_provider.hooks.elasticsearch_batch import write
 from airflow_lag_provider.hooks.elasticsearch_flush import Flusher, with_reason
 from airflow_lag_provider.shared_work import PerLoop
 from airflow_lag_provider.spool import DEFAULT_MAX_BYTES, Spool, spool_at
-from airflow_lag_provider.spool_file import Entry, Kind
+from airflow_lag_provider.spool_entry import Entry, Kind
 from airflow_lag_provider.spool_keeper import Keeper
 
 log = logging.getLogger(__name__)
@@ -124,7 +124,7 @@ async def store(*documents: Document, elasticsearch_conn_id: str, index: str) ->
     ]
     fates = await _tried(spool, documents, conn_id=elasticsearch_conn_id, index=index)
     pairs = list(zip(entries, fates, strict=True))
-    if refused := [with_reason(*one) for one in pairs if isinstance(one[1], DocumentRefused)]:
+    if refused := [with_reason(one, why) for one, why in pairs if why and _is_refused(why)]:
         await _keep_refused(spool, refused)
     away = [(entry, fate) for entry, fate in pairs if fate and not _is_refused(fate)]
     waits = await _keep(spool, away) if away else None
@@ -172,9 +172,9 @@ async def _keep(spool: Spool, away: Sequence[tuple[Entry, StoreError]]) -> Fate:
     room.note(entries)
     room.flusher(spool, entries[0].conn_id).after_failure()
     log.warning(
-        "Elasticsearch doesn't take documents now; %d of this task wait in the spool %s (%d of %d "
-        "bytes are used) until it does. %s",
-        *(len(entries), spool.directory, used, spool.max_bytes, reason),
+        "Elasticsearch doesn't take documents now. Of this task so many wait for it in the spool "
+        "%s: %d (%d of %d bytes are used). %s",
+        *(spool.directory, len(entries), used, spool.max_bytes, reason),
     )
     return Waits(reason)
 
@@ -184,9 +184,9 @@ async def _keep_refused(spool: Spool, refused: Sequence[Entry]) -> None:
     try:
         await _rooms.get().keeper(spool, "refused").keep(refused)
     except StoreError as error:
-        log.warning("%d refused documents could not be kept: %s", len(refused), error)
+        log.warning("Refused documents that could not be kept: %d. %s", len(refused), error)
     else:
-        log.warning("%d refused documents are kept in %s.", len(refused), spool.directory)
+        log.warning("Refused documents, kept in %s: %d.", spool.directory, len(refused))
 
 
 async def settle() -> None:
