@@ -9,6 +9,7 @@ from __future__ import annotations
 import fcntl
 import logging
 import os
+import threading
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -22,7 +23,7 @@ _MODE = 0o600
 
 
 class SpoolFile:
-    """A file whose lock this process holds. Blocking; not for two threads at a time.
+    """A file whose lock this process holds, until it is closed. Blocking; for any thread.
 
     :param path: where it is.
     :param fd: its open descriptor, locked.
@@ -31,6 +32,11 @@ class SpoolFile:
     def __init__(self, path: Path, fd: int) -> None:
         self.path = path
         self._fd = fd
+        self._lock = threading.RLock()
+
+    def __del__(self) -> None:
+        # A thread may have taken it over for somebody who was cancelled meanwhile.
+        self.close()
 
     @classmethod
     def create(cls, directory: Path, *, conn_id: str, kind: Kind) -> SpoolFile:
@@ -87,14 +93,16 @@ class SpoolFile:
 
         :raises OSError: none of them was added.
         """
-        before = self.size
-        try:
-            _write(self._fd, b"".join(one.to_line() for one in entries))
-            os.fsync(self._fd)
-        except OSError:
-            with suppress(OSError):
-                os.ftruncate(self._fd, before)
-            raise
+        content = b"".join(one.to_line() for one in entries)
+        with self._lock:
+            before = self.size
+            try:
+                _write(self._fd, content)
+                os.fsync(self._fd)
+            except OSError:
+                with suppress(OSError):
+                    os.ftruncate(self._fd, before)
+                raise
 
     def entries(self) -> tuple[Entry, ...]:
         """Return what is in it, in the order in which it came.
@@ -106,16 +114,21 @@ class SpoolFile:
     def keep(self, entries: tuple[Entry, ...]) -> None:
         """Keep these entries alone; with none of them the file is removed.
 
-        :raises OSError: it can't be written anew; it is as it was.
+        :raises OSError: it can't be written anew, or was closed; it is as it was.
         """
-        if not entries:
-            self.path.unlink(missing_ok=True)
-            return
-        self._rewrite(b"".join(one.to_line() for one in entries))
+        with self._lock:
+            os.fstat(self._fd)
+            if entries:
+                self._rewrite(b"".join(one.to_line() for one in entries))
+            else:
+                self.path.unlink(missing_ok=True)
 
     def close(self) -> None:
-        """Give the file up; from now on anybody may take it over."""
-        os.close(self._fd)
+        """Give the file up; from now on anybody may take it over. May be called again."""
+        with self._lock:
+            if self._fd >= 0:
+                os.close(self._fd)
+            self._fd = -1
 
     @property
     def _unfinished(self) -> Path:
@@ -123,7 +136,8 @@ class SpoolFile:
         return self.path.with_name(f"{name.token if name else self.path.name}.new")
 
     def _lines(self) -> list[bytes]:
-        return _read(self._fd).splitlines(keepends=True)
+        with self._lock:
+            return _read(self._fd).splitlines(keepends=True)
 
     def _put_torn_aside(self) -> None:
         whole, torn = [], []

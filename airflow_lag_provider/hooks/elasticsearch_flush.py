@@ -117,10 +117,11 @@ async def _flush_file(
                 kept.append(entry)
     flushed.left += len(kept)
     flushed.refused += len(refused)
+    if not sent and not refused:
+        return
     if kind == "refused":
         kept, refused = [*kept, *refused], []
-    if sent or refused:
-        await asyncio.to_thread(_settle, spool, file, kept, refused)
+    await asyncio.to_thread(_settle, spool, file, kept, refused)
     flushed.sent += sent
 
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import signal
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -33,6 +36,7 @@ from airflow_lag_provider.hooks.elasticsearch_flush import flush
 from airflow_lag_provider.hooks.elasticsearch_spool import Waits, configured_spool, store
 from airflow_lag_provider.spool import Spool
 from airflow_lag_provider.spool_entry import Entry
+from airflow_lag_provider.spool_file import is_owned
 
 
 class Cluster:
@@ -283,6 +287,25 @@ def test_a_task_on_a_worker_does_not_wait_for_long(
     assert ids(spool) == ["old"]
 
 
+def test_a_flush_that_is_cancelled_holds_no_file(cluster: Cluster, spool: Spool) -> None:
+    """Whatever it is doing when its event loop ends, another process can go on at once."""
+    for turns in range(12):
+        spool.append([entry(str(turns))])
+        cluster.hangs = 0.01
+
+        async def story(turns: int = turns) -> None:
+            task = asyncio.create_task(flush(spool))
+            for _ in range(turns):
+                await asyncio.sleep(0.001)
+            task.cancel()
+
+        asyncio.run(story())
+        assert not any(map(is_owned, spool.files()))
+    cluster.hangs = 0
+    asyncio.run(flush(spool))
+    assert set(cluster.ids) == {str(turns) for turns in range(12)}
+
+
 def test_an_older_failure_never_replaces_what_came_after_it(cluster: Cluster, spool: Spool) -> None:
     """The second try's success is there already when the first try's failure is sent."""
     spool.append([entry("a", version=1, source={"event": {"outcome": "failure"}})])
@@ -318,6 +341,14 @@ def test_what_was_refused_can_be_sent_again(cluster: Cluster, spool: Spool) -> N
     assert (flushed.sent, flushed.refused) == (["a"], 1)
     (line,) = waiting(spool, "refused")
     assert (line["id"], line["reason"]) == ("b", "Field p0 is a date.")
+
+
+def test_what_is_refused_again_has_the_new_reason(cluster: Cluster, spool: Spool) -> None:
+    """Also when nothing else of its file could be written."""
+    spool.append([entry("b", reason="old")], kind="refused")
+    cluster.refused = {"b"}
+    assert asyncio.run(flush(spool, kind="refused")).refused == 1
+    assert [one["reason"] for one in waiting(spool, "refused")] == ["Field p0 is a date."]
 
 
 def test_a_blocked_index_does_not_hold_up_another_one(cluster: Cluster, spool: Spool) -> None:
@@ -498,3 +529,51 @@ def test_what_comes_while_a_flush_is_under_way_is_sent_too(
         await until(lambda: not spool.files())
 
     asyncio.run(story())
+
+
+KILLED = """
+import asyncio, os, signal, sys
+from contextlib import asynccontextmanager
+from types import SimpleNamespace
+from airflow_lag_provider.hooks import elasticsearch_flush as flushing
+from airflow_lag_provider.hooks.elasticsearch import LagElasticsearchHook
+from airflow_lag_provider.hooks.elasticsearch_spool import configured_spool
+
+def die(*_):
+    sys.stdout.flush()
+    os.kill(os.getpid(), signal.SIGKILL)
+
+async def write(*documents):
+    print(*(one.id for one in documents))
+    if sys.argv[1] == "in a request" and documents[0].id != "0":
+        die()
+    return (None,) * len(documents)
+
+@asynccontextmanager
+async def session(hook):
+    yield SimpleNamespace(write=write)
+
+LagElasticsearchHook.session = session
+if sys.argv[1] == "before the file is removed":
+    flushing._settle = die
+asyncio.run(flushing.flush(configured_spool()))
+"""
+
+
+@pytest.mark.parametrize("moment", ["in a request", "before the file is removed"])
+def test_a_flush_that_is_killed_is_taken_up_by_the_next_process(
+    cluster: Cluster, spool: Spool, moment: str
+) -> None:
+    """Nothing is lost; what was sent before is sent again, which its version makes harmless."""
+    names = [str(number) for number in range(120)]
+    spool.append([entry(name) for name in names])
+    spool.release()
+    ended = subprocess.run(
+        [sys.executable, "-c", KILLED, moment], capture_output=True, text=True, timeout=60
+    )
+    assert ended.returncode == -signal.SIGKILL, ended.stderr
+    assert len(ended.stdout.split()) == (100 if moment == "in a request" else 120)
+    flushed = asyncio.run(flush(spool))
+    assert flushed.sent == names
+    assert cluster.ids == names
+    assert list(spool.directory.iterdir()) == []
