@@ -67,7 +67,7 @@ class Spool:
         self._own: dict[tuple[str, Kind], SpoolFile] = {}
 
     def append(self, entries: Sequence[Entry], *, kind: Kind = "waiting") -> int:
-        """Add entries of one connection; when it returns they are on the disk.
+        """Add entries; when it returns they are on the disk.
 
         :return: bytes that the spool holds now.
         :raises SpoolFull: none was added, for lack of room below ``max_bytes``.
@@ -188,7 +188,7 @@ class Spool:
         self._lock = threading.Lock()
         own, self._own = self._own, {}
         for file in own.values():
-            file.close()
+            file.disown()
 
     def _append(self, entries: Sequence[Entry], kind: Kind) -> None:
         for conn_id in dict.fromkeys(one.conn_id for one in entries):

@@ -130,6 +130,12 @@ class SpoolFile:
                 os.close(self._fd)
             self._fd = -1
 
+    def disown(self) -> None:
+        """Close it in a forked process; the lock stays the parent's."""
+        # Another thread of the parent may have held it in the moment of the fork.
+        self._lock = threading.RLock()
+        self.close()
+
     @property
     def _unfinished(self) -> Path:
         name = FileName.parse(self.path.name)

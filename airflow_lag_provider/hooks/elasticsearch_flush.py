@@ -24,6 +24,7 @@ from airflow_lag_provider.shared_work import detached
 from airflow_lag_provider.spool import Spool
 from airflow_lag_provider.spool_entry import Entry, Kind
 from airflow_lag_provider.spool_file import SpoolFile
+from airflow_lag_provider.task_log import told
 
 log = logging.getLogger(__name__)
 
@@ -84,7 +85,7 @@ async def flush(spool: Spool, *, conn_id: str | None = None, kind: Kind = "waiti
         try:
             file = await asyncio.to_thread(spool.take, path)
             if file is None:
-                flushed.owned += path.exists()
+                flushed.owned += await asyncio.to_thread(path.exists)
                 continue
             try:
                 await _flush_file(spool, file, kind=kind, away=away, flushed=flushed)
@@ -92,7 +93,7 @@ async def flush(spool: Spool, *, conn_id: str | None = None, kind: Kind = "waiti
                 file.close()
         except (SpoolUnusable, OSError) as error:
             # As it was before; another one may do better.
-            log.warning("The file %s of the spool can't be dealt with: %s", path, error)
+            await told(log.warning, "The file %s of the spool can't be dealt with: %s", path, error)
             flushed.reasons.append(str(error))
     flushed.reasons += map(str, away.known.values())
     return flushed
@@ -228,15 +229,19 @@ class Flusher:
                 self.tried.set()
                 if flushed.sent:
                     self.sent(flushed.sent)
-                    log.info("Documents that waited, written now: %d.", len(flushed.sent))
+                    await told(
+                        log.info, "Documents that waited, written now: %d.", len(flushed.sent)
+                    )
                 if not flushed.left and not self.again:
                     return
                 if flushed.left:
                     why = "; ".join(flushed.reasons)
-                    log.warning("Documents that wait on in the spool: %d. %s", flushed.left, why)
+                    text = "Documents that wait on in the spool: %d. %s"
+                    await told(log.warning, text, flushed.left, why)
                 pause = FIRST_PAUSE if flushed.sent else min(2 * pause, LONGEST_PAUSE)
-        except Exception:
-            log.exception("What waits in the spool could not be sent; it stays there.")
+        except Exception as error:
+            text = "What waits in the spool could not be sent; it stays there."
+            await told(log.error, text, exc_info=error)
         finally:
             self.tried.set()
             self.task = None

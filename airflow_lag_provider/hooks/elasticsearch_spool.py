@@ -26,6 +26,7 @@ from airflow_lag_provider.shared_work import PerLoop
 from airflow_lag_provider.spool import DEFAULT_MAX_BYTES, Spool, spool_at
 from airflow_lag_provider.spool_entry import Entry, Kind
 from airflow_lag_provider.spool_keeper import Keeper
+from airflow_lag_provider.task_log import told
 
 log = logging.getLogger(__name__)
 
@@ -87,16 +88,13 @@ _rooms: PerLoop[_Room] = PerLoop(_Room)
 def configured_spool() -> Spool | None:
     """Return the spool that ``[lag] spool_dir`` names, ``None`` when it names none."""
     directory = conf.get("lag", "spool_dir", fallback="")
-    if not directory:
-        return None
-    limit = conf.get("lag", "spool_max_bytes", fallback="") or str(DEFAULT_MAX_BYTES)
-    if not limit.isdecimal() or not int(limit):
-        log.warning(
-            "[lag] spool_max_bytes is %r and not a number of bytes above 0; %d is used.",
-            *(limit, DEFAULT_MAX_BYTES),
-        )
-        limit = str(DEFAULT_MAX_BYTES)
-    return spool_at(Path(directory), int(limit))
+    return spool_at(Path(directory), _limit() or DEFAULT_MAX_BYTES) if directory else None
+
+
+def _limit() -> int | None:
+    """Return ``[lag] spool_max_bytes``, ``None`` when that is not a number of bytes."""
+    text = conf.get("lag", "spool_max_bytes", fallback=str(DEFAULT_MAX_BYTES))
+    return int(text) if text.isdecimal() else None
 
 
 async def store(*documents: Document, elasticsearch_conn_id: str, index: str) -> tuple[Fate, ...]:
@@ -147,7 +145,8 @@ async def _tried(
         if isinstance(error, ElasticsearchTimedOut):
             await asyncio.to_thread(spool.mark_away, conn_id)
     except Exception as raised:
-        log.error("Something happened that this package does not expect.", exc_info=raised)
+        text = "Something happened that this package does not expect."
+        await told(log.error, text, exc_info=raised)
         error = StoreError(f"{type(raised).__name__}: {raised}.")
     else:
         if None in fates:
@@ -171,11 +170,16 @@ async def _keep(spool: Spool, away: Sequence[tuple[Entry, StoreError]]) -> Fate:
         return type(error)(f"{reason} {error.message}")
     room.note(entries)
     room.flusher(spool, entries[0].conn_id).after_failure()
-    log.warning(
+    await told(
+        log.warning,
         "Elasticsearch doesn't take documents now. Of this task so many wait for it in the spool "
         "%s: %d (%d of %d bytes are used). %s",
         *(spool.directory, len(entries), used, spool.max_bytes, reason),
     )
+    if not _limit():
+        # What is misspelt is no reason to throw snapshots away.
+        text = "[lag] spool_max_bytes is no number of bytes above 0, so that %d is used."
+        await told(log.warning, text, spool.max_bytes)
     return Waits(reason)
 
 
@@ -184,9 +188,11 @@ async def _keep_refused(spool: Spool, refused: Sequence[Entry]) -> None:
     try:
         await _rooms.get().keeper(spool, "refused").keep(refused)
     except StoreError as error:
-        log.warning("Refused documents that could not be kept: %d. %s", len(refused), error)
+        text = "Refused documents that could not be kept: %d. %s"
+        await told(log.warning, text, len(refused), error)
     else:
-        log.warning("Refused documents, kept in %s: %d.", spool.directory, len(refused))
+        text = "Refused documents, kept in %s: %d."
+        await told(log.warning, text, spool.directory, len(refused))
 
 
 async def settle() -> None:

@@ -474,16 +474,20 @@ def test_a_spool_that_can_not_be_written_is_the_tasks_error(
     assert asyncio.run(stored(document("a"))) == (None,)
 
 
-@pytest.mark.parametrize("limit", ["many", "0", "-1"])
+@pytest.mark.parametrize("limit", ["many", "0", "-1", ""])
 def test_a_limit_that_is_none_is_said_and_loses_nothing(
-    directory: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, limit: str
+    cluster: Cluster,
+    directory: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    limit: str,
 ) -> None:
     """A misspelt number is no reason to throw snapshots away."""
     monkeypatch.setenv("AIRFLOW__LAG__SPOOL_MAX_BYTES", limit)
-    found = configured_spool()
-    assert found
-    assert found.max_bytes == 1 << 30
-    assert "spool_max_bytes" in caplog.text
+    cluster.errors["es"] = ElasticsearchUnreachable("No connection.")
+    (fate,) = asyncio.run(stored(document("a")))
+    assert isinstance(fate, Waits)
+    assert f"spool_max_bytes is no number of bytes above 0, so that {1 << 30} is" in caplog.text
 
 
 def test_an_attempt_that_fails_is_followed_by_later_ones(
