@@ -125,7 +125,7 @@ def _flush(found: Spool, kind: Kind) -> list[str]:
     flushed = asyncio.run(flush(found, kind=kind))
     sys.stdout.write(
         f"{kind.capitalize()}: {counted(len(flushed.sent), 'document')} written, "
-        f"{flushed.refused} refused by Elasticsearch, {flushed.left} left.\n"
+        f"{len(flushed.refused)} refused by Elasticsearch, {flushed.left} left.\n"
     )
     if flushed.owned:
         sys.stdout.write(

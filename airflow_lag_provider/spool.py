@@ -122,6 +122,27 @@ class Spool:
             for key in [key for key in self._own if conn_id in (None, key[0])]:
                 self._own.pop(key).close()
 
+    def check(self) -> bool:
+        """Return whether the directory is there.
+
+        :raises SpoolUnusable: it is no directory of this user alone.
+        """
+        if not self.directory.is_absolute():
+            raise SpoolUnusable(f"`[lag] spool_dir` {self.directory} is not an absolute path.")
+        with self._usable():
+            try:
+                found = self.directory.stat()
+            except FileNotFoundError:
+                return False
+        if not stat.S_ISDIR(found.st_mode):
+            raise SpoolUnusable(f"`[lag] spool_dir` {self.directory} is not a directory.")
+        if found.st_uid != os.geteuid() or found.st_mode & 0o077:
+            raise SpoolUnusable(
+                f"The spool {self.directory} belongs to user {found.st_uid} and has mode "
+                f"{stat.S_IMODE(found.st_mode):04o}; this process is user {os.geteuid()}."
+            )
+        return True
+
     def used_bytes(self) -> int:
         """Return how many bytes all files in the directory have together.
 
@@ -234,25 +255,10 @@ class Spool:
         return self.directory / f"{connection_key(conn_id)}.away"
 
     def _make_directory(self) -> None:
-        """Make the directory, or check that it belongs to nobody else.
-
-        :raises SpoolUnusable: others may read it or write to it.
-        """
-        if not self.directory.is_absolute():
-            raise SpoolUnusable(f"`[lag] spool_dir` {self.directory} is not an absolute path.")
-        try:
-            found = self.directory.stat()
-        except FileNotFoundError:
+        if not self.check():
             self.directory.parent.mkdir(parents=True, exist_ok=True)
             self.directory.mkdir(mode=0o700, exist_ok=True)
-            found = self.directory.stat()
-        if not stat.S_ISDIR(found.st_mode):
-            raise SpoolUnusable(f"`[lag] spool_dir` {self.directory} is not a directory.")
-        if found.st_uid != os.geteuid() or found.st_mode & 0o077:
-            raise SpoolUnusable(
-                f"The spool {self.directory} belongs to user {found.st_uid} and has mode "
-                f"{stat.S_IMODE(found.st_mode):04o}; this process is user {os.geteuid()}."
-            )
+            self.check()
 
     @contextmanager
     def _usable(self) -> Iterator[None]:

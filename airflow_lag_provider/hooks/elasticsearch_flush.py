@@ -43,14 +43,14 @@ class Flushed:
     """What became of the documents that waited.
 
     :param sent: ids of those that are in Elasticsearch now.
-    :param refused: how many Elasticsearch refused.
+    :param refused: ids of those that Elasticsearch refused.
     :param left: how many wait on.
     :param owned: how many files living processes own, who send them themselves.
     :param reasons: why some wait on.
     """
 
     sent: list[str] = field(default_factory=list)
-    refused: int = 0
+    refused: list[str] = field(default_factory=list)
     left: int = 0
     owned: int = 0
     reasons: list[str] = field(default_factory=list)
@@ -77,9 +77,10 @@ async def flush(spool: Spool, *, conn_id: str | None = None, kind: Kind = "waiti
 
     :param conn_id: of one connection only.
     :param kind: ``refused``: send the dead letters again.
-    :raises SpoolUnusable: the directory can't be read.
+    :raises SpoolUnusable: the directory can't be read, or is another user's.
     """
     flushed, away = Flushed(), _Away()
+    await asyncio.to_thread(spool.check)
     await asyncio.to_thread(partial(spool.release, conn_id=conn_id))
     for path in await asyncio.to_thread(partial(spool.files, conn_id=conn_id, kind=kind)):
         try:
@@ -117,7 +118,7 @@ async def _flush_file(
             else:
                 kept.append(entry)
     flushed.left += len(kept)
-    flushed.refused += len(refused)
+    flushed.refused += [one.id for one in refused]
     if not sent and not refused:
         return
     if kind == "refused":
@@ -184,14 +185,14 @@ async def _write(session: Session, documents: Sequence[Document]) -> list[StoreE
 class Flusher:
     """Sends what waits for one connection, detached from the tasks, until nothing does.
 
-    :param sent: told the ids of the documents that are in Elasticsearch now.
+    :param gone: told the ids of the documents that don't wait any more.
     :param again: whether something came that the present attempt may have missed.
     :param tried: cleared by a success elsewhere, set by the attempt that follows.
     """
 
     spool: Spool
     conn_id: str
-    sent: Callable[[Sequence[str]], None]
+    gone: Callable[[Sequence[str]], None]
     looked_at: float = float("-inf")
     again: bool = False
     wake: asyncio.Event = field(default_factory=asyncio.Event)
@@ -227,8 +228,8 @@ class Flusher:
                 self.again = False
                 flushed = await flush(self.spool, conn_id=self.conn_id)
                 self.tried.set()
+                self.gone([*flushed.sent, *flushed.refused])
                 if flushed.sent:
-                    self.sent(flushed.sent)
                     await told(
                         log.info, "Documents that waited, written now: %d.", len(flushed.sent)
                     )
@@ -239,6 +240,8 @@ class Flusher:
                     text = "Documents that wait on in the spool: %d. %s"
                     await told(log.warning, text, flushed.left, why)
                 pause = FIRST_PAUSE if flushed.sent else min(2 * pause, LONGEST_PAUSE)
+        except SpoolUnusable as error:
+            await told(log.warning, "What waits in the spool could not be sent: %s", error)
         except Exception as error:
             text = "What waits in the spool could not be sent; it stays there."
             await told(log.error, text, exc_info=error)

@@ -66,7 +66,7 @@ class _Room:
 
     def flusher(self, spool: Spool, conn_id: str) -> Flusher:
         """Return the one that sends what waits for a connection."""
-        return self.flushers.setdefault((spool, conn_id), Flusher(spool, conn_id, sent=self.forget))
+        return self.flushers.setdefault((spool, conn_id), Flusher(spool, conn_id, gone=self.forget))
 
     def note(self, entries: Sequence[Entry]) -> None:
         """Remember which snapshots wait."""
@@ -149,7 +149,9 @@ async def _tried(
         await told(log.error, text, exc_info=raised)
         error = StoreError(f"{type(raised).__name__}: {raised}.")
     else:
-        if None in fates:
+        if any(isinstance(one, ElasticsearchTimedOut) for one in fates):
+            await asyncio.to_thread(spool.mark_away, conn_id)
+        elif None in fates:
             await asyncio.to_thread(spool.mark_back, conn_id)
             _rooms.get().flusher(spool, conn_id).after_success()
         return fates

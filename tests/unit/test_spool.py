@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import resource
 import signal
 import stat
@@ -11,6 +12,7 @@ import sys
 import tempfile
 import textwrap
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -531,3 +533,46 @@ def test_other_files_in_the_directory_are_left_alone(spool: Spool) -> None:
 def test_a_process_has_one_spool_for_a_directory(tmp_path: Path) -> None:
     """So that it has one file, and not one for each task."""
     assert spool_at(tmp_path, 1) is spool_at(tmp_path, 1)
+
+
+WRITES = """
+number = 0
+while True:
+    name = f"{os.getpid()}-{number}"
+    spool.append([entry(name), entry(name + "+")])
+    print(name, name + "+", flush=True)
+    number += 1
+"""
+SENDS = """
+sent = os.open(sys.argv[1] + ".sent", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+while True:
+    spool.release()
+    for path in spool.files():
+        if file := spool.take(path):
+            entries = file.entries()
+            for one in entries[:-1] if len(entries) % 2 else entries:
+                os.write(sent, (one.id + chr(10)).encode())
+            file.keep(entries[-1:] if len(entries) % 2 else ())
+            file.close()
+"""
+
+
+def test_processes_that_are_killed_at_random_lose_nothing(spool: Spool) -> None:
+    """What a writer heard to be kept was sent by somebody, or is still there."""
+    chance = random.Random(2026)
+    kept: list[str] = []
+    for _ in range(6):
+        running = [program(code, spool.directory) for code in (WRITES, WRITES, SENDS, SENDS)]
+        assert running[0].stdout
+        kept += running[0].stdout.readline().split()
+        time.sleep(chance.uniform(0, 0.2))
+        for one in running:
+            one.kill()
+        outputs = [one.communicate(timeout=60) for one in running]
+        assert not any("Traceback" in err for _, err in outputs)
+        for out, _ in outputs[:2]:
+            # The last line may not have got through the pipe as a whole.
+            kept += [name for line in out.splitlines(keepends=True)[:-1] for name in line.split()]
+    sent = Path(f"{spool.directory}.sent").read_text().split()
+    assert len(kept) > 50
+    assert set(kept) <= {*sent, *taken(spool)}

@@ -171,7 +171,7 @@ def test_while_it_hangs_no_minute_takes_long_and_nothing_is_doubled(
     finally:
         elasticsearch.resume()
     flushed = asyncio.run(flush(spool))
-    assert (len(flushed.sent), flushed.left, flushed.refused) == (5 * TOPICS, 0, 0)
+    assert (len(flushed.sent), flushed.left, flushed.refused) == (5 * TOPICS, 0, [])
     assert asyncio.run(minute(6)) == [None] * TOPICS
     every_document_is_there_once(elasticsearch, 7)
 
@@ -224,14 +224,14 @@ def test_a_document_that_does_not_fit_the_mapping_blocks_no_other(
     asyncio.run(minute(1))
     block(elasticsearch, None)
     flushed = asyncio.run(flush(spool))
-    assert (len(flushed.sent), flushed.refused, flushed.left) == (TOPICS, 1, 0)
+    assert (len(flushed.sent), flushed.refused, flushed.left) == (TOPICS, ["2-0"], 0)
     every_document_is_there_once(elasticsearch, 2)
     (path,) = spool.files()
     assert "p0" in json.loads(path.read_bytes())["reason"]
 
     # The same at once, while nothing is away: the task hears of it.
     assert type(asyncio.run(stored(document(3, 0, p0="many")))[0]) is DocumentRefused
-    assert asyncio.run(flush(spool, kind="refused")).refused == 2
+    assert asyncio.run(flush(spool, kind="refused")).refused == ["2-0", "3-0"]
     elasticsearch.request("DELETE", f"/{INDEX}")
     mapping = {"mappings": {"properties": {"p0": {"type": "keyword"}}}}
     elasticsearch.request("PUT", f"/{INDEX}", mapping)

@@ -324,7 +324,7 @@ def test_what_is_refused_does_not_block_the_rest(
     cluster.refused, cluster.whole = {"3", "7"}, whole
     spool.append([entry(str(number)) for number in range(10)])
     flushed = asyncio.run(flush(spool))
-    assert (len(flushed.sent), flushed.refused, flushed.left) == (8, 2, 0)
+    assert (len(flushed.sent), flushed.refused, flushed.left) == (8, ["3", "7"], 0)
     assert sorted(cluster.ids) == list("01245689")
     assert ids(spool) == []
     assert {one["id"]: one["reason"] for one in waiting(spool, "refused")} == {
@@ -338,7 +338,7 @@ def test_what_was_refused_can_be_sent_again(cluster: Cluster, spool: Spool) -> N
     spool.append([entry("a", reason="old"), entry("b", reason="old")], kind="refused")
     cluster.refused = {"b"}
     flushed = asyncio.run(flush(spool, kind="refused"))
-    assert (flushed.sent, flushed.refused) == (["a"], 1)
+    assert (flushed.sent, flushed.refused) == (["a"], ["b"])
     (line,) = waiting(spool, "refused")
     assert (line["id"], line["reason"]) == ("b", "Field p0 is a date.")
 
@@ -347,7 +347,7 @@ def test_what_is_refused_again_has_the_new_reason(cluster: Cluster, spool: Spool
     """Also when nothing else of its file could be written."""
     spool.append([entry("b", reason="old")], kind="refused")
     cluster.refused = {"b"}
-    assert asyncio.run(flush(spool, kind="refused")).refused == 1
+    assert asyncio.run(flush(spool, kind="refused")).refused == ["b"]
     assert [one["reason"] for one in waiting(spool, "refused")] == ["Field p0 is a date."]
 
 
@@ -472,6 +472,15 @@ def test_a_spool_that_can_not_be_written_is_the_tasks_error(
     assert "mode 0755" in fate.message
     cluster.errors.clear()
     assert asyncio.run(stored(document("a"))) == (None,)
+
+
+def test_another_users_spool_is_not_flushed(cluster: Cluster, spool: Spool) -> None:
+    """What root would leave in it, Airflow's user could not read."""
+    spool.append([entry("a")])
+    spool.directory.chmod(0o755)
+    with pytest.raises(SpoolUnusable, match="mode 0755"):
+        asyncio.run(flush(spool))
+    assert cluster.requests == []
 
 
 @pytest.mark.parametrize("limit", ["many", "0", "-1", ""])
