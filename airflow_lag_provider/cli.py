@@ -125,8 +125,10 @@ def _flush(found: Spool, kind: Kind) -> list[str]:
     flushed = asyncio.run(flush(found, kind=kind))
     sys.stdout.write(
         f"{kind.capitalize()}: {counted(len(flushed.sent), 'document')} written, "
-        f"{len(flushed.refused)} refused by Elasticsearch, {flushed.left} left.\n"
+        f"{len(flushed.refused)} refused by Elasticsearch.\n"
     )
+    if flushed.left:
+        sys.stdout.write(f"Some are left, in {counted(flushed.left, 'file')}.\n")
     if flushed.owned:
         sys.stdout.write(
             f"Owned by living processes, which send it themselves: "

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
+from pathlib import Path
 
 from airflow.providers.common.compat.sdk import redact
 
@@ -22,7 +23,7 @@ from airflow_lag_provider.hooks.elasticsearch import Document, LagElasticsearchH
 from airflow_lag_provider.hooks.elasticsearch_session import Session
 from airflow_lag_provider.shared_work import detached
 from airflow_lag_provider.spool import Spool
-from airflow_lag_provider.spool_entry import Entry, Kind
+from airflow_lag_provider.spool_entry import Entry, FileName, Kind, connection_key
 from airflow_lag_provider.spool_file import SpoolFile
 from airflow_lag_provider.task_log import told
 
@@ -44,7 +45,7 @@ class Flushed:
 
     :param sent: ids of those that are in Elasticsearch now.
     :param refused: ids of those that Elasticsearch refused.
-    :param left: how many wait on.
+    :param left: files in which some wait on.
     :param owned: how many files living processes own, who send them themselves.
     :param reasons: why some wait on.
     """
@@ -66,6 +67,12 @@ class _Away:
         everywhere = error.retriable or isinstance(error, ElasticsearchConnectionInvalid)
         self.known.setdefault((conn_id, None if everywhere else index), error)
 
+    def holds(self, path: Path) -> bool:
+        """Return whether all documents of a file are for a connection that is away."""
+        name = FileName.parse(path.name)
+        keys = {connection_key(conn_id) for conn_id, index in self.known if index is None}
+        return name is not None and name.connection in keys
+
     def why(self, conn_id: str, index: str) -> StoreError | None:
         return self.known.get((conn_id, None)) or self.known.get((conn_id, index))
 
@@ -83,6 +90,10 @@ async def flush(spool: Spool, *, conn_id: str | None = None, kind: Kind = "waiti
     await asyncio.to_thread(spool.check)
     await asyncio.to_thread(partial(spool.release, conn_id=conn_id))
     for path in await asyncio.to_thread(partial(spool.files, conn_id=conn_id, kind=kind)):
+        if away.holds(path):
+            # A thousand files are not taken over and read once a minute for nothing.
+            flushed.left += 1
+            continue
         try:
             file = await asyncio.to_thread(spool.take, path)
             if file is None:
@@ -117,7 +128,7 @@ async def _flush_file(
                 refused.append(with_reason(entry, fate))
             else:
                 kept.append(entry)
-    flushed.left += len(kept)
+    flushed.left += bool(kept)
     flushed.refused += [one.id for one in refused]
     if not sent and not refused:
         return
@@ -237,7 +248,7 @@ class Flusher:
                     return
                 if flushed.left:
                     why = "; ".join(flushed.reasons)
-                    text = "Documents that wait on in the spool: %d. %s"
+                    text = "Files of the spool in which documents wait on: %d. %s"
                     await told(log.warning, text, flushed.left, why)
                 pause = FIRST_PAUSE if flushed.sent else min(2 * pause, LONGEST_PAUSE)
         except SpoolUnusable as error:

@@ -239,12 +239,12 @@ class TestSpool:
         spool.append([entry("a")])
         spool.append([entry("d", reason="No.")], kind="refused")
         cli.main(["spool", *words])
-        assert "1 document written, 0 refused by Elasticsearch, 0 left." in capsys.readouterr().out
+        assert "1 document written, 0 refused by Elasticsearch." in capsys.readouterr().out
         assert set(written) == {"a", "d"} - left
         assert len(spool.files()) == len(left)
 
     def test_what_can_not_be_sent_ends_it_with_1(
-        self, spool: Spool, monkeypatch: pytest.MonkeyPatch
+        self, spool: Spool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     ) -> None:
         """The reason stands on stderr, the documents stay."""
 
@@ -257,6 +257,7 @@ class TestSpool:
         spool.append([entry("a")])
         with pytest.raises(SystemExit, match="No connection"):
             cli.main(["spool", "--flush"])
+        assert "Some are left, in 1 file." in capsys.readouterr().out
         assert len(spool.files()) == 1
 
     def test_files_of_living_processes_are_not_sent_by_others(

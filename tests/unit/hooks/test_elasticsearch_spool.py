@@ -356,7 +356,7 @@ def test_a_blocked_index_does_not_hold_up_another_one(cluster: Cluster, spool: S
     cluster.errors["lag-old"] = IndexBlocked("Read-only.")
     spool.append([entry(f"{index}-{n}", index=index) for n in range(3) for index in INDICES])
     flushed = asyncio.run(flush(spool))
-    assert flushed.left == 3
+    assert flushed.left == 1
     assert flushed.reasons == [str(IndexBlocked("Read-only."))]
     assert ids(spool) == [f"lag-old-{n}" for n in range(3)]
     assert cluster.ids == [f"lag-new-{n}" for n in range(3)]
@@ -373,8 +373,13 @@ def test_a_cluster_that_is_away_is_asked_once_in_a_flush(
     cluster.errors["es"] = ElasticsearchTimedOut("No answer.")
     for number in range(20):
         spool.append([entry(str(number))])
+    spool.append([entry("other", conn_id="other")])
+    taken: list[Path] = []
+    take = Spool.take
+    monkeypatch.setattr(Spool, "take", lambda self, path: (taken.append(path), take(self, path))[1])
     flushed = asyncio.run(flush(spool))
-    assert (flushed.left, len(cluster.requests)) == (20, 1)
+    assert (flushed.left, flushed.sent) == (20, ["other"])
+    assert (len(cluster.requests), len(taken)) == (2, 2)
     assert ids(spool) == [str(number) for number in range(20)]
 
 
@@ -518,7 +523,7 @@ def test_an_attempt_that_fails_is_followed_by_later_ones(
         await until(lambda: not spool.files())
 
     asyncio.run(story())
-    assert "Documents that wait on in the spool: 1. Read-only." in caplog.text
+    assert "Files of the spool in which documents wait on: 1. Read-only." in caplog.text
     assert "Documents that waited, written now: 1." in caplog.text
 
 
