@@ -242,11 +242,10 @@ async def _unexpected(error: Exception) -> UnexpectedError:
 
 
 def _quiet_libraries() -> None:
-    """Keep the clients' twenty lines for each run out of the task's log, unless they are wanted."""
-    for name in ("asyncssh", "elastic_transport"):
-        logger = logging.getLogger(name)
-        if logger.level == logging.NOTSET:
-            logger.setLevel(logging.WARNING)
+    """Keep asyncssh's lines for each run out of the task's log, unless they are wanted."""
+    logger = logging.getLogger("asyncssh")
+    if logger.level == logging.NOTSET:
+        logger.setLevel(logging.WARNING)
 
 
 def _nanoseconds(start: datetime, end: datetime) -> int:

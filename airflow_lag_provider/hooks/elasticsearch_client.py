@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -120,6 +121,17 @@ class ConnectionSettings:
             if not self.verify_certs:
                 arguments["ssl_show_warn"] = False
         return arguments
+
+
+def quiet_client() -> None:
+    """Keep the client's lines for each request out of the logs, unless they are wanted.
+
+    Its warnings too: it writes them on the event loop, with the traceback of each attempt, just when
+    Elasticsearch is away; our own errors say why.
+    """
+    logger = logging.getLogger("elastic_transport")
+    if logger.level == logging.NOTSET:
+        logger.setLevel(logging.ERROR)
 
 
 def connection_settings(
