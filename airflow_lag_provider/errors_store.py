@@ -77,7 +77,7 @@ class SpoolFull(StoreError):
 
 
 class SpoolUnusable(StoreError):
-    """Elasticsearch can't be written to, and the spool can't be written to either."""
+    """The spool, in which a document should wait, can't be written or read."""
 
     retriable = True
     advice = (

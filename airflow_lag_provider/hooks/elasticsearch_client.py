@@ -126,8 +126,8 @@ class ConnectionSettings:
 def quiet_client() -> None:
     """Keep the client's lines for each request out of the logs, unless they are wanted.
 
-    Its warnings too: it writes them on the event loop, with the traceback of each attempt, just when
-    Elasticsearch is away; our own errors say why.
+    Its warnings too: it writes them on the event loop, with the traceback of each attempt, just
+    when Elasticsearch is away; our own errors say why.
     """
     logger = logging.getLogger("elastic_transport")
     if logger.level == logging.NOTSET:

@@ -106,6 +106,7 @@ async def flush(spool: Spool, *, conn_id: str | None = None, kind: Kind = "waiti
         except (SpoolUnusable, OSError) as error:
             # As it was before; another one may do better.
             await told(log.warning, "The file %s of the spool can't be dealt with: %s", path, error)
+            flushed.left += 1
             flushed.reasons.append(str(error))
     flushed.reasons += map(str, away.known.values())
     return flushed
@@ -128,26 +129,25 @@ async def _flush_file(
                 refused.append(with_reason(entry, fate))
             else:
                 kept.append(entry)
+    if sent or refused:
+        letters = () if kind == "refused" else refused
+        rest = [*kept, *refused] if kind == "refused" else kept
+        await asyncio.to_thread(_settle, spool, file, rest, letters)
     flushed.left += bool(kept)
     flushed.refused += [one.id for one in refused]
-    if not sent and not refused:
-        return
-    if kind == "refused":
-        kept, refused = [*kept, *refused], []
-    await asyncio.to_thread(_settle, spool, file, kept, refused)
     flushed.sent += sent
 
 
-def _settle(spool: Spool, file: SpoolFile, kept: Sequence[Entry], refused: Sequence[Entry]) -> None:
-    """Take what was sent or refused out of a file; not before the refused is on the disk."""
-    if refused:
-        spool.refuse(refused)
-        for one in refused:
+def _settle(spool: Spool, file: SpoolFile, rest: Sequence[Entry], letters: Sequence[Entry]) -> None:
+    """Leave the rest in a file, not before the dead letters are on the disk."""
+    if letters:
+        spool.refuse(letters)
+        for one in letters:
             log.warning(
                 "Elasticsearch refused document %s/%s of topic %s; it is kept with the reason: %s",
                 *(one.index, one.id, one.source.get("topic"), one.reason),
             )
-    file.keep(tuple(kept))
+    file.keep(tuple(rest))
 
 
 def with_reason(entry: Entry, error: StoreError) -> Entry:
@@ -237,28 +237,31 @@ class Flusher:
             while True:
                 await self._pause(pause)
                 self.again = False
-                flushed = await flush(self.spool, conn_id=self.conn_id)
+                left = await self._attempt()
                 self.tried.set()
-                self.gone([*flushed.sent, *flushed.refused])
-                if flushed.sent:
-                    await told(
-                        log.info, "Documents that waited, written now: %d.", len(flushed.sent)
-                    )
-                if not flushed.left and not self.again:
+                if not left and not self.again:
                     return
-                if flushed.left:
-                    why = "; ".join(flushed.reasons)
-                    text = "Files of the spool in which documents wait on: %d. %s"
-                    await told(log.warning, text, flushed.left, why)
-                pause = FIRST_PAUSE if flushed.sent else min(2 * pause, LONGEST_PAUSE)
-        except SpoolUnusable as error:
-            await told(log.warning, "What waits in the spool could not be sent: %s", error)
-        except Exception as error:
-            text = "What waits in the spool could not be sent; it stays there."
-            await told(log.error, text, exc_info=error)
+                pause = min(2 * pause, LONGEST_PAUSE)
         finally:
             self.tried.set()
             self.task = None
+
+    async def _attempt(self) -> bool:
+        """Send what waits; return whether some of it is left."""
+        try:
+            flushed = await flush(self.spool, conn_id=self.conn_id)
+        except Exception as error:
+            known = isinstance(error, SpoolUnusable)
+            text = "What waits in the spool could not be sent; it stays there. %s"
+            await told(log.warning, text, error, exc_info=None if known else error)
+            return True
+        self.gone([*flushed.sent, *flushed.refused])
+        if flushed.sent:
+            await told(log.info, "Documents that waited, written now: %d.", len(flushed.sent))
+        if flushed.left:
+            text = "Files of the spool in which documents wait on: %d. %s"
+            await told(log.warning, text, flushed.left, "; ".join(flushed.reasons))
+        return flushed.left > 0
 
     async def _pause(self, seconds: float) -> None:
         """Wait some time, or until Elasticsearch has answered somebody."""

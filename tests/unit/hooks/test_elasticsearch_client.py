@@ -175,7 +175,7 @@ def test_faults_on_the_way_have_their_own_errors(
 def test_the_client_logs_nothing_on_the_event_loop_unless_somebody_wants_it(
     wanted: int, level: str
 ) -> None:
-    """Its warnings come with each attempt while Elasticsearch is away; a level set by hand stays."""
+    """While Elasticsearch is away each attempt has its warnings; a level set by hand stays."""
     logger = logging.getLogger("elastic_transport")
     before = logger.level
     logger.setLevel(wanted)

@@ -527,6 +527,47 @@ def test_an_attempt_that_fails_is_followed_by_later_ones(
     assert "Documents that waited, written now: 1." in caplog.text
 
 
+def test_what_nobody_thought_of_does_not_end_the_attempts(
+    cluster: Cluster,
+    spool: Spool,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The log has the traceback, and the next attempt does it."""
+    monkeypatch.setattr(flushing, "FIRST_PAUSE", 0.01)
+    cluster.errors["es"] = ElasticsearchUnreachable("No connection.")
+
+    async def story() -> None:
+        await stored(document("a"))
+        cluster.errors["es"] = ZeroDivisionError("oops")
+        await until(lambda: "ZeroDivisionError: oops" in caplog.text)
+        cluster.errors.clear()
+        await until(lambda: not spool.files())
+
+    asyncio.run(story())
+    assert cluster.ids == ["a"]
+
+
+def test_a_file_that_can_not_be_written_anew_stays_as_it_was(
+    cluster: Cluster, spool: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk that is full when a part of a file was sent: all of it is sent again later."""
+    cluster.refused = {"b"}
+    spool.append([entry("a"), entry("b")])
+
+    def full(*_: Any) -> None:
+        raise SpoolUnusable("No space left on device.")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Spool, "refuse", full)
+        flushed = asyncio.run(flush(spool))
+    assert (flushed.left, flushed.sent, flushed.refused) == (1, [], [])
+    assert "No space left" in flushed.reasons[0]
+    assert ids(spool) == ["a", "b"]
+    flushed = asyncio.run(flush(spool))
+    assert (flushed.left, flushed.sent, flushed.refused) == (0, ["a"], ["b"])
+
+
 def test_what_comes_while_a_flush_is_under_way_is_sent_too(
     cluster: Cluster, spool: Spool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
