@@ -218,7 +218,8 @@ class Spool:
             done_with = True
             try:
                 file.append(one for one in entries if one.conn_id == conn_id)
-                done_with = file.size > FILE_BYTES
+                # Nobody sends dead letters by himself, so nobody may hold them either.
+                done_with = file.size > FILE_BYTES or kind == "refused"
             finally:
                 if done_with:
                     self._own.pop((conn_id, kind)).close()

@@ -129,7 +129,8 @@ async def _flush_file(
                 refused.append(with_reason(entry, fate))
             else:
                 kept.append(entry)
-    if sent or refused:
+    # An owner that was killed at once leaves an empty one.
+    if sent or refused or not entries:
         letters = () if kind == "refused" else refused
         rest = [*kept, *refused] if kind == "refused" else kept
         await asyncio.to_thread(_settle, spool, file, rest, letters)

@@ -23,7 +23,7 @@ from airflow_lag_provider import spool as module
 from airflow_lag_provider.errors import SpoolFull, SpoolUnusable
 from airflow_lag_provider.spool import AWAY_SECONDS, Spool, spool_at
 from airflow_lag_provider.spool_entry import Entry, FileName
-from airflow_lag_provider.spool_file import SpoolFile
+from airflow_lag_provider.spool_file import SpoolFile, is_owned
 
 PROGRAM = """
 import os, signal, sys, time
@@ -494,6 +494,7 @@ def test_refused_documents_are_kept_whatever_the_limit(spool: Spool) -> None:
     spool.refuse([entry("1", reason="No.")])
     (path,) = spool.files(kind="refused")
     assert Entry.from_line(path.read_bytes()).reason == "No."
+    assert not is_owned(path), "a person may send it again while this process lives"
     assert len(spool.files(kind="waiting")) == 1
 
 

@@ -36,7 +36,7 @@ from airflow_lag_provider.hooks.elasticsearch_flush import flush
 from airflow_lag_provider.hooks.elasticsearch_spool import Waits, configured_spool, store
 from airflow_lag_provider.spool import Spool
 from airflow_lag_provider.spool_entry import Entry
-from airflow_lag_provider.spool_file import is_owned
+from airflow_lag_provider.spool_file import SpoolFile, is_owned
 
 
 class Cluster:
@@ -566,6 +566,15 @@ def test_a_file_that_can_not_be_written_anew_stays_as_it_was(
     assert ids(spool) == ["a", "b"]
     flushed = asyncio.run(flush(spool))
     assert (flushed.left, flushed.sent, flushed.refused) == (0, ["a"], ["b"])
+
+
+def test_an_empty_file_is_removed(cluster: Cluster, spool: Spool) -> None:
+    """A process that was killed right after it made a file leaves one."""
+    spool.append([entry("a")])
+    SpoolFile.create(spool.directory, conn_id="es", kind="waiting").close()
+    assert len(spool.files()) == 2
+    assert asyncio.run(flush(spool)).sent == ["a"]
+    assert spool.files() == []
 
 
 def test_what_comes_while_a_flush_is_under_way_is_sent_too(
