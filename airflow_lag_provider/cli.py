@@ -7,13 +7,18 @@ A new command is one more entry in :data:`COMMANDS`.
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airflow_lag_provider.errors_base import LagError
+
+if TYPE_CHECKING:
+    from airflow_lag_provider.spool import Spool
+    from airflow_lag_provider.spool_entry import Kind
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +92,53 @@ def tune(arguments: argparse.Namespace) -> None:
     sys.stdout.write(report(advice, path=configuration.path, airflow=airflow))
 
 
+def spool(arguments: argparse.Namespace) -> None:
+    """Print what waits in the spool, or send it.
+
+    :raises SpoolUnusable: there is no spool, or it can't be read.
+    """
+    from airflow_lag_provider import spool_report
+    from airflow_lag_provider.errors import SpoolUnusable
+    from airflow_lag_provider.hooks.elasticsearch_spool import configured_spool
+
+    found = configured_spool()
+    if found is None:
+        raise SpoolUnusable("`[lag] spool_dir` is not set, so nothing waits anywhere.")
+    kinds: dict[Kind, bool] = {"waiting": arguments.flush, "refused": arguments.refused}
+    if not any(kinds.values()):
+        sys.stdout.write(spool_report.text(found))
+        return
+    unfinished = [why for kind, wanted in kinds.items() if wanted for why in _flush(found, kind)]
+    if unfinished:
+        sys.exit("\n".join(unfinished))
+
+
+def _flush(found: Spool, kind: Kind) -> list[str]:
+    """Send what waits; return why something is still there."""
+    import asyncio
+
+    from airflow_lag_provider.hooks.elasticsearch_flush import flush
+    from airflow_lag_provider.spool_report import counted
+
+    # Without it Airflow 3 looks for connections in the environment alone, not in its database.
+    os.environ.setdefault("_AIRFLOW_PROCESS_CONTEXT", "server")
+    flushed = asyncio.run(flush(found, kind=kind))
+    sys.stdout.write(
+        f"{kind.capitalize()}: {counted(len(flushed.sent), 'document')} written, "
+        f"{len(flushed.refused)} refused by Elasticsearch.\n"
+    )
+    if flushed.left:
+        sys.stdout.write(f"Some are left, in {counted(flushed.left, 'file')}.\n")
+    if flushed.owned:
+        sys.stdout.write(
+            f"Owned by living processes, which send it themselves: "
+            f"{counted(flushed.owned, 'file')}.\n"
+        )
+    if flushed.refused:
+        flushed.reasons.append("`airflow-lag spool` shows what was refused, and why.")
+    return flushed.reasons
+
+
 _FILE = Option(
     ("--file",),
     {
@@ -108,6 +160,24 @@ COMMANDS = (
             ),
         ),
         tune,
+    ),
+    Command(
+        "spool",
+        "Print which documents wait in the spool for Elasticsearch, or send them",
+        (
+            Option(
+                ("--flush",),
+                {"action": "store_true", "help": "send what waits, of processes that are gone"},
+            ),
+            Option(
+                ("--refused",),
+                {
+                    "action": "store_true",
+                    "help": "send again what Elasticsearch refused, once the reason is mended",
+                },
+            ),
+        ),
+        spool,
     ),
 )
 

@@ -54,9 +54,11 @@ def _sentence(stored: StoredSnapshot) -> str:
         if snapshot.lag_max is None
         else f", worst partition {snapshot.lag_max_partition} with {snapshot.lag_max}"
     )
+    where = f"{stored.index}/{stored.document_id}"
     return (
         f"Topic {snapshot.topic}: lag {lag}{worst}; {len(snapshot.partitions)} partitions, "
-        f"group {snapshot.group_state}; document {stored.index}/{stored.document_id}."
+        f"group {snapshot.group_state}; document {where}"
+        f"{' waits in the spool' if stored.waits else ''}."
     )
 
 
@@ -71,10 +73,12 @@ def summary(watch: Watch, seen: Observation) -> dict[str, Any] | None:
     :return: ``None`` for a single topic without a snapshot.
     """
     if len(watch.topics) > 1:
+        waiting = sum(one.waits for one in seen.stored)
         return {
             "command": watch.short_command,
             "stored": len(seen.stored),
             "failed": list(seen.failed),
+            **({"waiting": waiting} if waiting else {}),
         }
     if seen.error or not seen.stored:
         return None
@@ -85,4 +89,5 @@ def summary(watch: Watch, seen: Observation) -> dict[str, Any] | None:
         "lag": {"total": one.snapshot.lag_total, "max": one.snapshot.lag_max},
         "index": one.index,
         "document_id": one.document_id,
+        **({"waiting": 1} if one.waits else {}),
     }

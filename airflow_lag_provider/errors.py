@@ -45,7 +45,9 @@ Each class knows whether a retry can help (``retriable``) and what the person on
     │   ├── ElasticsearchOverloaded
     │   ├── IndexBlocked
     │   ├── DocumentRefused
-    │   └── DocumentUnreadable
+    │   ├── DocumentUnreadable
+    │   ├── SpoolFull
+    │   └── SpoolUnusable
     └── UnexpectedError                a defect of this package, or something nobody thought of
 """
 
@@ -94,6 +96,8 @@ from airflow_lag_provider.errors_store import (
     ElasticsearchTimedOut,
     ElasticsearchUnreachable,
     IndexBlocked,
+    SpoolFull,
+    SpoolUnusable,
     StoreError,
 )
 
@@ -136,6 +140,8 @@ __all__ = [
     "SSHConnectionInvalid",
     "SSHError",
     "SSHUnreachable",
+    "SpoolFull",
+    "SpoolUnusable",
     "StoreError",
     "ToolBroken",
     "ToolNotExecutable",

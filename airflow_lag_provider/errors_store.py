@@ -42,7 +42,7 @@ class ElasticsearchAccessDenied(StoreError):
 
 
 class ElasticsearchOverloaded(StoreError):
-    """Elasticsearch refused the request for lack of resources (429, 502, 503, 504)."""
+    """Elasticsearch could not take the request now (429, or any 5xx)."""
 
     retriable = True
     advice = "Check the cluster's health, its free disk space and its write queue."
@@ -64,3 +64,23 @@ class DocumentUnreadable(StoreError):
     """Elasticsearch can't say whether a document is there."""
 
     advice = "Check the index's health, and that the role has the right `read` on it."
+
+
+class SpoolFull(StoreError):
+    """Elasticsearch can't be written to, and the spool has reached its limit."""
+
+    retriable = True
+    advice = (
+        "Mend Elasticsearch, or raise `[lag] spool_max_bytes`; `airflow-lag spool` shows what "
+        "the spool holds."
+    )
+
+
+class SpoolUnusable(StoreError):
+    """The spool, in which a document should wait, can't be written or read."""
+
+    retriable = True
+    advice = (
+        "`[lag] spool_dir` must be a directory of this process's user alone (mode 0700), on a "
+        "disk that has room."
+    )

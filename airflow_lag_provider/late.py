@@ -50,27 +50,35 @@ async def late_topics(
     elasticsearch_conn_id: str,
     index: str,
 ) -> Late:
-    """Return the topics of a run that have no snapshot now.
+    """Return the topics of a run that have no snapshot now, in Elasticsearch or in our spool.
 
     It raises nothing: where Elasticsearch can't be asked, all topics may be late.
 
     :param dag_run: see :func:`scheduled_at`.
     :param index: index, which may hold ``%Y``, ``%m``, ``%d`` and ``%H``.
     """
+    asked: Sequence[str] = topics
     try:
         # The first import of the client takes a second.
-        await asyncio.to_thread(import_module, "airflow_lag_provider.hooks.elasticsearch_batch")
+        await asyncio.to_thread(import_module, "airflow_lag_provider.hooks.elasticsearch_spool")
         from airflow_lag_provider.hooks.elasticsearch_batch import outcomes
+        from airflow_lag_provider.hooks.elasticsearch_spool import waiting_snapshots
 
         due = scheduled_at(dag_run)
         # Without a start there is no document yet, whatever its id would be.
         started_at = datetime.fromisoformat(dag_run["start_date"]) if dag_run["start_date"] else due
         run_id = dag_run["dag_run_id"]
+        ids = {
+            topic: document_id(mirror=mirror, topic=topic, run_id=run_id, started_at=started_at)
+            for topic in topics
+        }
+        # These were taken in time; only their documents are not where they belong.
+        safe = waiting_snapshots()
+        asked = [topic for topic in topics if ids[topic] not in safe]
+        if not asked:
+            return Late(())
         found = await outcomes(
-            *(
-                document_id(mirror=mirror, topic=topic, run_id=run_id, started_at=started_at)
-                for topic in topics
-            ),
+            *(ids[topic] for topic in asked),
             elasticsearch_conn_id=elasticsearch_conn_id,
             index=index_name(index, scheduled_at=due),
         )
@@ -80,8 +88,8 @@ async def late_topics(
             await told(
                 log.error, "Something happened that this package does not expect.", exc_info=error
             )
-        return Late(tuple(topics), unchecked=str(redact(f"{type(error).__name__}: {error}")))
-    return _late(dict(zip(topics, found, strict=True)))
+        return Late(tuple(asked), unchecked=str(redact(f"{type(error).__name__}: {error}")))
+    return _late(dict(zip(asked, found, strict=True)))
 
 
 def _late(found: Mapping[str, Mapping[str, Any] | None]) -> Late:

@@ -17,11 +17,11 @@ from airflow.providers.common.compat.sdk import redact
 from airflow_lag_provider import config_cache, remarks
 from airflow_lag_provider.collect import Collected, collect
 from airflow_lag_provider.describe import GroupDescription
-from airflow_lag_provider.errors import LagError, StoreError, TopicNotInGroup, UnexpectedError
+from airflow_lag_provider.errors import LagError, TopicNotInGroup, UnexpectedError
 from airflow_lag_provider.history import compared
 from airflow_lag_provider.hooks.elasticsearch import Document
-from airflow_lag_provider.hooks.elasticsearch_batch import write
 from airflow_lag_provider.hooks.elasticsearch_history import HORIZON
+from airflow_lag_provider.hooks.elasticsearch_spool import Waits, settle, store
 from airflow_lag_provider.recall import Known, known_shapes, remember
 from airflow_lag_provider.run import Run
 from airflow_lag_provider.snapshot import TopicFailure, TopicSnapshot
@@ -33,22 +33,24 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class StoredSnapshot:
-    """A snapshot whose document is in Elasticsearch.
+    """A snapshot whose document is in Elasticsearch, or waits for it in the spool.
 
     :param document_id: the document's ``_id``.
     :param index: its index.
+    :param waits: whether it waits in the spool.
     """
 
     snapshot: TopicSnapshot
     document_id: str
     index: str
+    waits: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Observation:
     """What became of the topics of one task.
 
-    :param stored: the snapshots whose documents are in Elasticsearch.
+    :param stored: the snapshots whose documents are in Elasticsearch or wait for it.
     :param failed: the other topics.
     :param error: why they are among them: the first topic's, with notes on the others; ``None``
         when all are stored.
@@ -92,11 +94,9 @@ async def observe(watch: Watch, run: Run) -> Observation:
         _document(result, watch=watch, run=run, started_at=started_at) for result in taken.results
     ]
     try:
-        fates: Sequence[LagError | None] = await write(
+        fates: Sequence[Waits | LagError | None] = await store(
             *documents, elasticsearch_conn_id=watch.elasticsearch_conn_id, index=index
         )
-    except StoreError as error:
-        fates = [error] * len(documents)
     except Exception as error:
         fates = [await _unexpected(error)] * len(documents)
     seen = _observation(taken.results, documents, fates, index=index)
@@ -107,6 +107,16 @@ async def observe(watch: Watch, run: Run) -> Observation:
         stored=(one.snapshot for one in seen.stored),
         absent=[one.topic for one in taken.results if _is_absent(one)],
     )
+    return seen
+
+
+async def observe_alone(watch: Watch, run: Run) -> Observation:
+    """Observe on an event loop that ends with it, as that of a task on a worker does.
+
+    Nobody else there would send what waits in the spool.
+    """
+    seen = await observe(watch, run)
+    await settle()
     return seen
 
 
@@ -238,13 +248,13 @@ def _failure(failed: _Failed, *, watch: Watch) -> TopicFailure:
 def _observation(
     results: Sequence[TopicSnapshot | _Failed],
     documents: Sequence[Document],
-    fates: Sequence[LagError | None],
+    fates: Sequence[Waits | LagError | None],
     *,
     index: str,
 ) -> Observation:
     """Return what became of the topics.
 
-    :param fates: why a document could not be written, ``None`` for one that was.
+    :param fates: why a document could not be written, ``None`` for one that was, or that it waits.
     """
     stored: list[StoredSnapshot] = []
     errors: dict[str, LagError] = {}
@@ -252,11 +262,11 @@ def _observation(
     for result, document, fate in zip(results, documents, fates, strict=True):
         if isinstance(result, _Failed):
             errors[result.topic] = result.error
-            unwritten = unwritten or fate
-        elif fate:
+            unwritten = unwritten or (fate if isinstance(fate, LagError) else None)
+        elif isinstance(fate, LagError):
             errors[result.topic] = fate
         else:
-            stored.append(StoredSnapshot(result, document.id, index))
+            stored.append(StoredSnapshot(result, document.id, index, waits=fate is not None))
     # A missing snapshot says more than a document that wasn't written.
     taken = {one.topic for one in results if isinstance(one, TopicSnapshot)}
     error = next((errors[topic] for topic in sorted(errors, key=taken.__contains__)), None)
@@ -277,11 +287,10 @@ async def _unexpected(error: Exception) -> UnexpectedError:
 
 
 def _quiet_libraries() -> None:
-    """Keep the clients' twenty lines for each run out of the task's log, unless they are wanted."""
-    for name in ("asyncssh", "elastic_transport"):
-        logger = logging.getLogger(name)
-        if logger.level == logging.NOTSET:
-            logger.setLevel(logging.WARNING)
+    """Keep asyncssh's lines for each run out of the task's log, unless they are wanted."""
+    logger = logging.getLogger("asyncssh")
+    if logger.level == logging.NOTSET:
+        logger.setLevel(logging.WARNING)
 
 
 def _nanoseconds(start: datetime, end: datetime) -> int:

@@ -19,6 +19,7 @@ from airflow_lag_provider.hooks.elasticsearch_client import (
     ConnectionSettings,
     NegotiatingTransport,
     connection_settings,
+    quiet_client,
 )
 from airflow_lag_provider.hooks.elasticsearch_session import Document, Session
 from airflow_lag_provider.task_log import told
@@ -68,6 +69,7 @@ class LagElasticsearchHook(BaseHook):
 
         :raises ElasticsearchConnectionInvalid: the connection is missing or not usable.
         """
+        quiet_client()
         settings = await self._settings()
         where = f"connection {self.elasticsearch_conn_id} ({', '.join(settings.hosts)})"
         try:

@@ -165,14 +165,14 @@ class SSHLagOperator(BaseOperator):
         :raises LagError: an error that a retry may help; any other ends the task without retries.
         """
         # Here, because asyncssh and elasticsearch must not be imported with the DAG file.
-        from airflow_lag_provider.observe import observe
+        from airflow_lag_provider.observe import observe_alone
 
         watch = self.watch()
         run = run_of(
             context["dag_run"], context["ti"], interval_end=context.get("data_interval_end")
         )
         self.log.info("Describe command: %s", watch.command)
-        seen = asyncio.run(observe(watch, run))
+        seen = asyncio.run(observe_alone(watch, run))
         if seen.stored:
             self.log.info("%s", sentences(seen))
         result = summary(watch, seen)

@@ -15,6 +15,7 @@ import pytest
 
 from airflow_lag_provider import alerts
 from airflow_lag_provider.errors import ElasticsearchUnreachable
+from airflow_lag_provider.hooks import elasticsearch_spool
 from airflow_lag_provider.hooks.elasticsearch import LagElasticsearchHook
 from airflow_lag_provider.run import document_id
 
@@ -223,6 +224,21 @@ def test_when_the_users_function_fails_the_log_has_the_alert(
     with pytest.raises(RuntimeError, match="no mail server"):
         miss("orders", callback=f"{__name__}.late")
     assert "no snapshot in time for orders" in caplog.text
+
+
+def test_a_snapshot_that_waits_in_the_spool_is_not_late(
+    store: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It was taken; that Elasticsearch can't be asked matters only for the other topics."""
+    waits = document_id(mirror="oasis", topic="orders", run_id="scheduled__12", started_at=STARTED)
+    monkeypatch.setattr(elasticsearch_spool, "waiting_snapshots", lambda: frozenset({waits}))
+    store.error = ElasticsearchUnreachable("No connection.")
+    miss("orders", "clicks")
+    assert "perhaps no snapshot in time for clicks;" in caplog.text
+    caplog.clear()
+    with caplog.at_level("INFO"):
+        miss("orders")
+    assert "but has a snapshot of orders" in caplog.text
 
 
 def test_a_thousand_late_topics_make_one_short_line(

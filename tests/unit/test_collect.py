@@ -132,7 +132,7 @@ def test_a_cleared_run_does_not_get_what_a_retry_saw_before_it(
     async def write(*documents: Document, **_: Any) -> Any:
         return (None,) * len(documents)
 
-    monkeypatch.setattr("airflow_lag_provider.observe.write", write)
+    monkeypatch.setattr("airflow_lag_provider.observe.store", write)
     monkeypatch.setattr(Watch, "command", "rows")
     watch = Watch(
         mirror="m",

@@ -78,7 +78,7 @@ def observed(monkeypatch: pytest.MonkeyPatch, door: Door) -> Any:
     async def latest(*questions: Any, **_: Any) -> tuple[None, ...]:
         return (None,) * len(questions)
 
-    monkeypatch.setattr(pipeline, "write", write)
+    monkeypatch.setattr(pipeline, "store", write)
     monkeypatch.setattr(recall, "latest", latest)
     monkeypatch.setattr(recall, "_memory", {})
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from threading import Thread
 from typing import Any
@@ -18,6 +19,7 @@ from airflow_lag_provider import errors
 from airflow_lag_provider.hooks.elasticsearch_client import (
     NegotiatingTransport,
     connection_settings,
+    quiet_client,
     store_error,
 )
 
@@ -167,3 +169,18 @@ def test_faults_on_the_way_have_their_own_errors(
     assert type(translated) is kind
     assert translated.retriable
     assert "http://es-1:9200" in str(translated)
+
+
+@pytest.mark.parametrize(("wanted", "level"), [(logging.NOTSET, "ERROR"), (logging.DEBUG, "DEBUG")])
+def test_the_client_logs_nothing_on_the_event_loop_unless_somebody_wants_it(
+    wanted: int, level: str
+) -> None:
+    """While Elasticsearch is away each attempt has its warnings; a level set by hand stays."""
+    logger = logging.getLogger("elastic_transport")
+    before = logger.level
+    logger.setLevel(wanted)
+    try:
+        quiet_client()
+        assert logging.getLevelName(logger.level) == level
+    finally:
+        logger.setLevel(before)

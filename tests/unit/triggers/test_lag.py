@@ -160,7 +160,7 @@ def test_document_and_xcom_are_the_same_on_worker_and_triggerer(
         return (None,) * len(documents)
 
     monkeypatch.setattr(pipeline, "collect", collect)
-    monkeypatch.setattr(pipeline, "write", write)
+    monkeypatch.setattr(pipeline, "store", write)
     (event,) = events()
     ti = SimpleNamespace(dag_id="dag", task_id="orders", try_number=2)
     context: Any = {"dag_run": DAG_RUN, "ti": ti, "data_interval_end": DUE}
