@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import DAG, conf, get_parsing_context
 
 from airflow_lag_provider import config_cache, deadline
+from airflow_lag_provider.ended import ended_by_airflow
 from airflow_lag_provider.operators.lag import SSHLagOperator
 from airflow_lag_provider.run import EXECUTION_MARGIN, MAX_ACTIVE_RUNS
 
@@ -193,6 +194,8 @@ def _task(
         retries=settings.retries,
         retry_delay=settings.retry_delay,
         execution_timeout=settings.timeout + EXECUTION_MARGIN,
+        # Not the DAG's: that would be called for each run that failed, with our document or not.
+        on_failure_callback=ended_by_airflow,
         **watched,
         **{name: value for name, value in optional.items() if value is not None},
         **deadline.task_arguments(mirror.topics if "topics" in watched else [settings]),

@@ -12,6 +12,7 @@ Each class knows whether a retry can help (``retriable``) and what the person on
     │   │   ├── HostKeyNotTrusted
     │   │   ├── SSHAuthenticationFailed
     │   │   ├── SSHConnectionInvalid
+    │   │   ├── SSHConnectionNotRead
     │   │   ├── CommandNotRun
     │   │   └── OutputCutOff
     │   ├── DescribeTimedOut
@@ -46,6 +47,7 @@ Each class knows whether a retry can help (``retriable``) and what the person on
     │   ├── IndexBlocked
     │   ├── DocumentRefused
     │   └── DocumentUnreadable
+    ├── EndedByAirflow                 Airflow ended the task, and our code could not say why
     └── UnexpectedError                a defect of this package, or something nobody thought of
 """
 
@@ -78,6 +80,7 @@ from airflow_lag_provider.errors_describe import (
     OutputNotUnderstood,
     SSHAuthenticationFailed,
     SSHConnectionInvalid,
+    SSHConnectionNotRead,
     SSHError,
     SSHUnreachable,
     ToolBroken,
@@ -119,6 +122,7 @@ __all__ = [
     "ElasticsearchOverloaded",
     "ElasticsearchTimedOut",
     "ElasticsearchUnreachable",
+    "EndedByAirflow",
     "GroupNotFound",
     "GroupStateUnknown",
     "HostKeyNotTrusted",
@@ -134,6 +138,7 @@ __all__ = [
     "OutputNotUnderstood",
     "SSHAuthenticationFailed",
     "SSHConnectionInvalid",
+    "SSHConnectionNotRead",
     "SSHError",
     "SSHUnreachable",
     "StoreError",
@@ -151,6 +156,18 @@ class ConfigurationError(LagError):
 
 class InvalidRequest(LagError):
     """An argument of the operator, after its templates are rendered, can't be used."""
+
+
+class EndedByAirflow(LagError):
+    """Airflow ended the task without our code: a lost worker, a time-out, a person.
+
+    It is never raised: its document is left by ``ended.ended_by_airflow``.
+    """
+
+    advice = (
+        "Look into the logs of Airflow's scheduler and of the worker or triggerer that had the "
+        "task, at that time."
+    )
 
 
 class UnexpectedError(LagError):

@@ -51,12 +51,14 @@ class Observation:
     :param failed: the other topics.
     :param error: why they are among them: the first topic's, with notes on the others; ``None``
         when all are stored.
+    :param recorded: whether each topic has its document, of a snapshot or of a failure.
     """
 
     # Not shown: asyncio.run makes the text of a result twice, for nobody.
     stored: tuple[StoredSnapshot, ...] = field(repr=False)
     failed: tuple[str, ...] = ()
     error: LagError | None = None
+    recorded: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,7 +222,7 @@ def _observation(
         error.add_note(f"Failed topics, {len(errors)} of {len(results)}: {named}{more}.")
     if error and unwritten:
         error.add_note(f"The failure document could not be written either: {unwritten}")
-    return Observation(tuple(stored), tuple(errors), error)
+    return Observation(tuple(stored), tuple(errors), error, recorded=not any(fates))
 
 
 async def _unexpected(error: Exception) -> UnexpectedError:

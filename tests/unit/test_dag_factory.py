@@ -16,6 +16,7 @@ from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
 
 from airflow_lag_provider import alerts, dag_factory, deadline, yaml_lines
 from airflow_lag_provider.dag_factory import build_dags, check_mirrors, dag_id, mirrors_file
+from airflow_lag_provider.ended import ended_by_airflow
 from airflow_lag_provider.errors import ConfigurationError
 from airflow_lag_provider.triggers.lag import LagTrigger
 from airflow_lag_provider.watch import Watch
@@ -107,6 +108,7 @@ def test_the_configuration_reaches_dag_and_task(tmp_path: Path) -> None:
     assert (task.owner, task.pool, task.retries) == ("me", "lag", 1)
     assert task.retry_delay == timedelta(seconds=2)
     assert task.execution_timeout > timedelta(seconds=20)
+    assert task.on_failure_callback in (ended_by_airflow, [ended_by_airflow])
     assert watch.bootstrap_servers == ("b-1:9092", "b-2:9092")
     assert (watch.ssh_conn_id, watch.elasticsearch_conn_id) == ("mm", "es")
     assert (watch.index, watch.timeout, watch.jvm_opts) == ("lag-%Y", 20.0, "-Xmx64M")

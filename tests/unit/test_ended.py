@@ -1,0 +1,229 @@
+"""The document of a run that Airflow ended: when it is left, what it says, what it never does.
+
+How each version of Airflow calls the callback is the matter of the integration tests.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from airflow.providers.common.compat.sdk import DAG, AirflowException, AirflowFailException
+
+from airflow_lag_provider import ended
+from airflow_lag_provider.doors import run_of
+from airflow_lag_provider.ended import RecordedFailure, ended_by_airflow
+from airflow_lag_provider.errors import (
+    BrokerUnreachable,
+    DocumentRefused,
+    ElasticsearchUnreachable,
+    GroupNotFound,
+)
+from airflow_lag_provider.hooks import elasticsearch_batch
+from airflow_lag_provider.hooks.elasticsearch import Document
+from airflow_lag_provider.operators.lag import SSHLagOperator
+from airflow_lag_provider.run import ENDED_VERSION
+
+DUE = datetime(2026, 11, 22, 13, 35, tzinfo=UTC)
+DAG_RUN = SimpleNamespace(
+    run_id="scheduled__13:35",
+    run_type="scheduled",
+    start_date=DUE + timedelta(seconds=1),
+    run_after=DUE,
+)
+TI = SimpleNamespace(dag_id="consumer_lag.oasis", task_id="all_topics", try_number=2)
+
+
+class Store:
+    """Stands in for Elasticsearch.
+
+    :param error: what writing raises.
+    :param fate: why each document alone is not written.
+    :param calls: how often it was asked, and ``indices``, for which.
+    """
+
+    def __init__(self) -> None:
+        self.documents: list[Document] = []
+        self.error: Exception | None = None
+        self.fate: Any = None
+        self.indices: list[tuple[str, str]] = []
+
+    async def write(
+        self, *documents: Document, elasticsearch_conn_id: str, index: str
+    ) -> tuple[Any, ...]:
+        self.indices.append((elasticsearch_conn_id, index))
+        if self.error:
+            raise self.error
+        self.documents += documents
+        return (self.fate,) * len(documents)
+
+
+@pytest.fixture
+def store(monkeypatch: pytest.MonkeyPatch) -> Store:
+    store = Store()
+    monkeypatch.setattr(elasticsearch_batch, "write", store.write)
+    monkeypatch.setattr(ended, "_away_until", 0.0)
+    return store
+
+
+def task(**changes: Any) -> SSHLagOperator:
+    arguments = {
+        "task_id": "all_topics",
+        "topics": ["orders", "clicks"],
+        "mirror": "oasis",
+        "group": "oasis-group",
+        "bootstrap_servers": "b-1:9092",
+        "elasticsearch_conn_id": "es",
+        "index": "lag-%Y",
+    }
+    return SSHLagOperator(**{**arguments, **changes})
+
+
+def context(**changes: Any) -> dict[str, Any]:
+    """Return what the DAG processor of Airflow 3 has for a task that the scheduler failed."""
+    return {"task": task(), "ti": TI, "dag_run": DAG_RUN, "data_interval_end": DUE, **changes}
+
+
+def test_each_topic_of_the_task_gets_a_document_of_its_run(store: Store) -> None:
+    """Identity and index are those of the run's other documents; unknown figures are null."""
+    ended_by_airflow(context())
+    run = run_of(DAG_RUN, TI, interval_end=DUE)
+    assert [one.id for one in store.documents] == [
+        run.document_id(mirror="oasis", topic=topic) for topic in ("orders", "clicks")
+    ]
+    assert {one.version for one in store.documents} == {ENDED_VERSION}
+    assert store.indices == [("es", "lag-2026")]
+    source = dict(store.documents[0].source)
+    assert datetime.fromisoformat(source.pop("@timestamp")) > DUE
+    message = source["error"].pop("message")
+    assert message.startswith("Airflow ended try 2 of the task: its process was lost")
+    assert source == {
+        "topic": "orders",
+        "mirror": "oasis",
+        "group": "oasis-group",
+        "error": {"type": "EndedByAirflow"},
+        "event": {"outcome": "failure", "duration": None, "delay": None},
+        "airflow": run.to_document(),
+    }
+
+
+@pytest.mark.parametrize(
+    ("exception", "words"),
+    [
+        (AirflowException("Trigger timeout"), "AirflowException: Trigger timeout. Look"),
+        ("Executor says failed", "the task: Executor says failed. Look"),
+        (SystemExit(), "the task: SystemExit"),
+    ],
+)
+def test_what_airflow_says_of_the_reason_is_in_the_message(
+    store: Store, exception: Any, words: str
+) -> None:
+    """On a worker it is an exception, in the DAG processor of 2.11 a text."""
+    ended_by_airflow(context(exception=exception))
+    assert words in store.documents[0].source["error"]["message"]
+
+
+def failed_for_good() -> AirflowFailException:
+    error = AirflowFailException("GroupNotFound: No.")
+    error.__cause__ = GroupNotFound("No.")
+    return error
+
+
+@pytest.mark.parametrize(
+    "ours",
+    [
+        {"exception": BrokerUnreachable("No.")},
+        {"exception": failed_for_good()},
+        {"exception": RecordedFailure("BrokerUnreachable: No.")},
+        {"exception": None},
+        {"dag_run": None},
+    ],
+)
+def test_what_our_own_code_ended_leaves_nothing_more(store: Store, ours: dict[str, Any]) -> None:
+    """Of a failure that operator or trigger met the document is there, or can't be written."""
+    ended_by_airflow(context(**ours))
+    assert store.indices == []
+
+
+def test_airflow_3_tells_nothing_of_the_run_of_what_a_trigger_ended(store: Store) -> None:
+    """There the context has no dag_run at all."""
+    given = context()
+    del given["dag_run"]
+    ended_by_airflow(given)
+    assert store.indices == []
+
+
+def test_templates_that_nobody_has_rendered_are_rendered_for_the_run(store: Store) -> None:
+    """The DAG processor gives the task as it is written, the same one for all its runs."""
+    dag = DAG("a", schedule=None, start_date=datetime(2024, 1, 1, tzinfo=UTC))
+    templated = task(dag=dag, topics=["{{ params.topic }}", "clicks"])
+    for topic in ("orders", "payments"):
+        ended_by_airflow(context(task=templated, params={"topic": topic}))
+    assert [one.source["topic"] for one in store.documents] == [
+        *("orders", "clicks"),
+        *("payments", "clicks"),
+    ]
+
+
+@pytest.mark.parametrize(
+    "problem",
+    [
+        {"task": task(group="{{ nobody.knows }}")},
+        {"task": SimpleNamespace()},
+        {"dag_run": SimpleNamespace(run_id="r")},
+    ],
+)
+def test_it_raises_nothing_and_says_what_is_wrong(
+    store: Store, caplog: pytest.LogCaptureFixture, problem: dict[str, Any]
+) -> None:
+    """A callback that fails must not cost the other callbacks of its batch anything."""
+    ended_by_airflow(context(**problem))
+    assert store.indices == []
+    assert "No document could be left" in caplog.text
+
+
+def test_where_elasticsearch_is_away_only_the_first_callback_waits_for_it(
+    store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The others of the process are named in its log, so that a batch of them ends in time."""
+    store.error = ElasticsearchUnreachable("No connection.")
+    for _ in range(3):
+        ended_by_airflow(context())
+    assert len(store.indices) == 1
+    assert caplog.text.count("no document is left of the run scheduled__13:35") == 2
+    assert "No connection." in caplog.text
+
+
+def test_a_document_that_is_refused_says_nothing_of_the_next(
+    store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Elasticsearch is there, so the next callback asks it."""
+    store.fate = DocumentRefused("Field p0 is a date.")
+    for _ in range(2):
+        ended_by_airflow(context())
+    assert len(store.indices) == 2
+    assert caplog.text.count("Field p0 is a date.") == 2
+
+
+def test_a_cluster_that_hangs_is_given_up(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The time of one callback is limited, whatever it waits for."""
+
+    async def write(*_: Any, **__: Any) -> Any:
+        await asyncio.sleep(60)
+
+    monkeypatch.setattr(elasticsearch_batch, "write", write)
+    monkeypatch.setattr(ended, "_LIMIT_SECONDS", 0.01)
+    ended_by_airflow(context())
+    assert ended._away_until > 0
+
+
+def test_it_says_in_the_log_what_it_did(store: Store, caplog: pytest.LogCaptureFixture) -> None:
+    """Run, task, reason and topics stand in the log of the process that called it."""
+    with caplog.at_level(logging.INFO):
+        ended_by_airflow(context(exception="lost"))
+    for word in ("scheduled__13:35", "all_topics", "lost", "orders, clicks"):
+        assert word in caplog.text
