@@ -7,6 +7,7 @@ A new command is one more entry in :data:`COMMANDS`.
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -87,6 +88,28 @@ def tune(arguments: argparse.Namespace) -> None:
     sys.stdout.write(report(advice, path=configuration.path, airflow=airflow))
 
 
+def gaps(arguments: argparse.Namespace) -> None:
+    """Print which minutes of which topics have no snapshot, and what is known of why.
+
+    :raises LagError: an argument or the configuration can't be used, or Elasticsearch not asked.
+    """
+    # Airflow 3 else keeps the connections of its database from this process.
+    os.environ.setdefault("_AIRFLOW_PROCESS_CONTEXT", "server")
+
+    from airflow_lag_provider import gaps_command
+
+    sys.stdout.write(
+        gaps_command.report(
+            path=mirrors_file(arguments.file),
+            start=arguments.start,
+            end=arguments.end,
+            mirror=arguments.mirror,
+            topic=arguments.topic,
+            as_json=arguments.json,
+        )
+    )
+
+
 _FILE = Option(
     ("--file",),
     {
@@ -108,6 +131,30 @@ COMMANDS = (
             ),
         ),
         tune,
+    ),
+    Command(
+        "gaps",
+        "List the minutes without a snapshot, by mirror and topic, each with what is known of why",
+        (
+            Option(
+                ("--from",),
+                {
+                    "dest": "start",
+                    "metavar": "TIME",
+                    "help": "such as 2026-11-22T13:00, in UTC unless it says otherwise; by default "
+                    "a day before --to",
+                },
+            ),
+            Option(
+                ("--to",),
+                {"dest": "end", "metavar": "TIME", "help": "by default three minutes ago"},
+            ),
+            Option(("--mirror",), {"metavar": "NAME", "help": "only this mirror"}),
+            Option(("--topic",), {"metavar": "NAME", "help": "only this topic"}),
+            Option(("--json",), {"action": "store_true", "help": "as JSON"}),
+            _FILE,
+        ),
+        gaps,
     ),
 )
 

@@ -6,6 +6,7 @@ import asyncio
 import json
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from threading import Thread
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -20,6 +21,7 @@ from airflow_lag_provider.hooks.elasticsearch_client import (
     connection_settings,
     store_error,
 )
+from airflow_lag_provider.hooks.elasticsearch_session import Session
 
 
 def settings_of(extra: dict[str, Any] | None = None, **fields: Any) -> Any:
@@ -167,3 +169,25 @@ def test_faults_on_the_way_have_their_own_errors(
     assert type(translated) is kind
     assert translated.retriable
     assert "http://es-1:9200" in str(translated)
+
+
+def test_of_each_document_it_is_said_alone_what_became_of_it() -> None:
+    """One that can't be read takes nothing from what is known of the others."""
+    found = {"event": {"outcome": "success"}}
+
+    async def mget(**_: Any) -> Any:
+        error = {"type": "no_shard_available_action_exception", "reason": "gone"}
+        return {
+            "docs": [
+                {"_index": "lag", "_id": "1", "found": True, "_source": found},
+                {"_index": "lag", "_id": "2", "error": error},
+                {"_index": "lag", "_id": "3", "found": False},
+            ]
+        }
+
+    client: Any = SimpleNamespace(mget=mget)
+    session = Session(client, index="lag", mapping=None, where="here", seconds=5)
+    first, second, third = asyncio.run(session.outcomes("1", "2", "3"))
+    assert (first, third) == (found, None)
+    assert isinstance(second, errors.DocumentUnreadable)
+    assert "gone" in str(second)
