@@ -1,7 +1,11 @@
 """Leaves a document for a run that Airflow ended without our code.
 
 A worker that was lost, a trigger that timed out, an executor that failed: Airflow then calls the
-task's ``on_failure_callback``, in a process of the DAG processor or on a worker. On Airflow 3.3 a
+task's ``on_failure_callback``, in a process of the DAG processor or on a worker. That is not all.
+On Airflow 3 nobody calls it where the task's process alone was killed, by the kernel for want of
+memory for instance, or where somebody marked the task failed; but then the run fails, and Airflow
+calls the DAG's callback. It costs a request for each run that fails, whatever the reason, so the
+factory gives it to the DAGs whose tasks take a worker, where such things happen. On Airflow 3.3 a
 task that a person ends while it is in the triggerer is told so there.
 """
 
@@ -11,7 +15,7 @@ import asyncio
 import copy
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -40,25 +44,36 @@ class RecordedFailure(AirflowException):
 
 
 def ended_by_airflow(context: Any) -> None:
-    """Leave a document for each topic of a task that Airflow ended (`on_failure_callback`).
+    """Leave a document for each topic of a task that Airflow ended (its `on_failure_callback`).
 
     It never replaces what our own code wrote of the run, and never raises.
     """
     # Airflow 2.11 keeps the source of this function with every task, so it is short.
-    _record(context)
+    _safely(_record_task, context)
 
 
-async def leave_documents(watch: Watch, run: Run, *, reason: str) -> None:
+def run_ended_by_airflow(context: Any) -> None:
+    """Do the same for all tasks of a DAG, when a run of it failed (its `on_failure_callback`)."""
+    _safely(_record_run, context)
+
+
+async def leave_documents(
+    watch: Watch, run: Run, *, reason: str, task_id: str | None = None
+) -> None:
     """Write the failure ``EndedByAirflow`` of each topic that has no document of this run.
 
     :param reason: what is known of why Airflow ended the task.
+    :param task_id: another task of the run, of which nobody says which try it was.
     :raises StoreError: one of them could not be written.
     """
     # Not with a DAG file.
     from airflow_lag_provider.hooks.elasticsearch import Document
     from airflow_lag_provider.hooks.elasticsearch_batch import write
 
-    error = EndedByAirflow(f"Airflow ended try {run.try_number} of the task: {reason}.")
+    error = EndedByAirflow(f"Airflow ended the task: {reason}.")
+    airflow = run.to_document()
+    if task_id not in (None, run.task_id):
+        airflow |= {"task_id": task_id, "try_number": None}
     documents = []
     for topic in watch.topics:
         failure = TopicFailure(
@@ -71,7 +86,7 @@ async def leave_documents(watch: Watch, run: Run, *, reason: str) -> None:
         )
         # When the work began, and whether it did, nobody knows.
         event = {"outcome": "failure", "duration": None, "delay": None}
-        source = {**failure.to_document(), "event": event, "airflow": run.to_document()}
+        source = {**failure.to_document(), "event": event, "airflow": airflow}
         identity = run.document_id(mirror=watch.mirror, topic=topic)
         documents.append(Document(id=identity, version=ENDED_VERSION, source=source))
     fates = await write(
@@ -83,27 +98,10 @@ async def leave_documents(watch: Watch, run: Run, *, reason: str) -> None:
         raise refused
 
 
-def _record(context: Mapping[str, Any]) -> None:
+def _safely(record: Callable[[Mapping[str, Any]], None], context: Mapping[str, Any]) -> None:
     global _away_until
     try:
-        reason = _reason(context)
-        if reason is None:
-            return
-        run = run_of(
-            context["dag_run"], context["ti"], interval_end=context.get("data_interval_end")
-        )
-        watch = _watch(context)
-        where = f"the run {run.run_id} of task {run.task_id} in DAG {run.dag_id}"
-        if time.monotonic() < _away_until:
-            log.warning("Elasticsearch was away a moment ago: no document is left of %s.", where)
-            return
-        asyncio.run(_limited(leave_documents(watch, run, reason=reason)))
-        log.info(
-            "Airflow ended %s: %s. Of its topics (%s) those without a document got one.",
-            where,
-            reason,
-            ", ".join(watch.topics),
-        )
+        record(context)
     except (StoreError, TimeoutError) as error:
         if isinstance(error, TimeoutError) or error.retriable:
             _away_until = time.monotonic() + _AWAY_SECONDS
@@ -112,9 +110,42 @@ def _record(context: Mapping[str, Any]) -> None:
         log.exception("No document could be left of a run that Airflow ended.")
 
 
-async def _limited(work: Any) -> None:
-    async with asyncio.timeout(_LIMIT_SECONDS):
-        await work
+def _record_task(context: Mapping[str, Any]) -> None:
+    reason = _reason(context)
+    if reason is not None:
+        _leave([context["task"]], context, reason=reason)
+
+
+def _record_run(context: Mapping[str, Any]) -> None:
+    if context.get("dag_run") is None:
+        log.warning("Airflow tells nothing of run %s but its id.", context.get("run_id"))
+        return
+    tasks = [task for task in context["dag"].tasks if hasattr(task, "watch")]
+    others = "somebody marked it, or its own document could not be written"
+    _leave(tasks, context, reason=f"{_NOT_SAID}, or {others} ({context.get('reason')})")
+
+
+def _leave(tasks: Sequence[Any], context: Mapping[str, Any], *, reason: str) -> None:
+    """Leave the documents of a run's tasks that have none yet, and say so in the log."""
+    run = run_of(context["dag_run"], context["ti"], interval_end=context.get("data_interval_end"))
+    where = f"the run {run.run_id} of DAG {run.dag_id}"
+    if time.monotonic() < _away_until:
+        log.warning("Elasticsearch was away a moment ago: no document is left of %s.", where)
+        return
+    watches = {task.task_id: _watch(task, context) for task in tasks}
+
+    async def all_of_them() -> None:
+        async with asyncio.timeout(_LIMIT_SECONDS):
+            await asyncio.gather(
+                *(
+                    leave_documents(watch, run, reason=reason, task_id=task_id)
+                    for task_id, watch in watches.items()
+                )
+            )
+
+    asyncio.run(all_of_them())
+    topics = ", ".join(topic for watch in watches.values() for topic in watch.topics)
+    log.info("Airflow ended %s: %s. Those without a document got one: %s.", where, reason, topics)
 
 
 def _reason(context: Mapping[str, Any]) -> str | None:
@@ -135,13 +166,12 @@ def _is_ours(error: Any) -> bool:
     )
 
 
-def _watch(context: Mapping[str, Any]) -> Watch:
-    """Return what the task watches.
+def _watch(task: Any, context: Mapping[str, Any]) -> Watch:
+    """Return what a task watches.
 
     :raises InvalidRequest: its templates, which nobody has rendered in the DAG processor, can't be
         rendered there.
     """
-    task = context["task"]
     watch: Watch = task.watch()
     try:
         watch.check()

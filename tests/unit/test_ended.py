@@ -12,11 +12,16 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from airflow.providers.common.compat.sdk import DAG, AirflowException, AirflowFailException
+from airflow.providers.common.compat.sdk import (
+    DAG,
+    AirflowException,
+    AirflowFailException,
+    BaseOperator,
+)
 
 from airflow_lag_provider import ended
 from airflow_lag_provider.doors import run_of
-from airflow_lag_provider.ended import RecordedFailure, ended_by_airflow
+from airflow_lag_provider.ended import RecordedFailure, ended_by_airflow, run_ended_by_airflow
 from airflow_lag_provider.errors import (
     BrokerUnreachable,
     DocumentRefused,
@@ -100,7 +105,7 @@ def test_each_topic_of_the_task_gets_a_document_of_its_run(store: Store) -> None
     source = dict(store.documents[0].source)
     assert datetime.fromisoformat(source.pop("@timestamp")) > DUE
     message = source["error"].pop("message")
-    assert message.startswith("Airflow ended try 2 of the task: its process was lost")
+    assert message.startswith("Airflow ended the task: its process was lost")
     assert source == {
         "topic": "orders",
         "mirror": "oasis",
@@ -221,9 +226,36 @@ def test_a_cluster_that_hangs_is_given_up(store: Store, monkeypatch: pytest.Monk
     assert ended._away_until > 0
 
 
+def test_when_a_run_failed_each_of_its_tasks_gets_its_documents(store: Store) -> None:
+    """Airflow names one task; of the others the try isn't known. Tasks of others are left alone."""
+    dag = DAG("consumer_lag.oasis", schedule=None, start_date=datetime(2024, 1, 1, tzinfo=UTC))
+    for topic in ("orders", "clicks"):
+        task(dag=dag, task_id=topic, topics=[topic])
+    BaseOperator(dag=dag, task_id="mail")
+    ti = SimpleNamespace(dag_id="consumer_lag.oasis", task_id="clicks", try_number=2)
+    run_ended_by_airflow(context(dag=dag, ti=ti, task=dag.get_task("clicks"), reason="timed_out"))
+    found = {one.source["topic"]: one.source for one in store.documents}
+    assert [(topic, it["airflow"]["task_id"]) for topic, it in sorted(found.items())] == [
+        ("clicks", "clicks"),
+        ("orders", "orders"),
+    ]
+    assert found["clicks"]["airflow"]["try_number"] == 2
+    assert found["orders"]["airflow"]["try_number"] is None
+    assert "timed_out" in found["orders"]["error"]["message"]
+
+
+def test_a_run_of_which_airflow_tells_nothing_is_named_in_the_log(
+    store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Without its start no document of it can be told from another's."""
+    run_ended_by_airflow({"dag": None, "run_id": "scheduled__13:35", "reason": "task_failure"})
+    assert store.indices == []
+    assert "scheduled__13:35" in caplog.text
+
+
 def test_it_says_in_the_log_what_it_did(store: Store, caplog: pytest.LogCaptureFixture) -> None:
     """Run, task, reason and topics stand in the log of the process that called it."""
     with caplog.at_level(logging.INFO):
         ended_by_airflow(context(exception="lost"))
-    for word in ("scheduled__13:35", "all_topics", "lost", "orders, clicks"):
+    for word in ("scheduled__13:35", "consumer_lag.oasis", "lost", "orders, clicks"):
         assert word in caplog.text
