@@ -72,7 +72,7 @@ async def _buckets(
             sources.append(_source("at", _AT))
             sources.append(_source("error", fields["error.type"], missing_bucket=True))
         span = {"gte": start.isoformat(), "lt": end.isoformat()}
-        filters = [
+        filters: list[dict[str, Any]] = [
             {"range": {_AT: span}},
             {"term": {fields["airflow.run_type"]: "scheduled"}},
         ]
