@@ -6,6 +6,7 @@ minutes are spoilt like that; each test looks at one side of what they left behi
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import time
@@ -30,7 +31,7 @@ from lab.process import Process
 from lab.sshd import OpenSshServer
 from tests.integration.support import BINS, WRITER, eventually, mirror, search, write_project
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(1500)]
 
 MINUTE = timedelta(minutes=1)
 # Of the describe, seconds: the host ends the JVM within it.
@@ -75,6 +76,7 @@ class Story:
     :param stopped: the minute with SIGTERM, and `killed`, that with SIGKILL.
     :param lost: the minute in which the worker was killed with all that belonged to it.
     :param documents: all documents in the end.
+    :param report: what ``airflow-lag gaps`` says of these minutes.
     """
 
     version: str
@@ -82,6 +84,7 @@ class Story:
     killed: Spoilt
     lost: Spoilt
     documents: list[dict[str, Any]]
+    report: dict[str, Any]
 
     def of(self, name: str, spoilt: Spoilt) -> list[dict[str, Any]]:
         """Return the documents of a mirror and minute."""
@@ -255,7 +258,9 @@ def story(stage: Stage) -> Story:
     stopped = _spoil(stage, Process.stop, lambda one: one.send_signal(signal.SIGTERM))
     killed = _spoil(stage, Process.kill, lambda one: one.kill())
     lost = _spoil(stage, None, _lose)
-    return Story(stage.version, stopped, killed, lost, stage.documents())
+    return Story(
+        stage.version, stopped, killed, lost, stage.documents(), _report(stage, stopped, lost)
+    )
 
 
 def _spoil(
@@ -278,6 +283,17 @@ def _spoil(
         triggerer.start()
     stage.wait_for(due, *stage.mirrors)
     return spoilt
+
+
+def _report(stage: Stage, first: Spoilt, last: Spoilt) -> dict[str, Any]:
+    """Ask for the minutes without a snapshot when the last of them is old enough."""
+    _until(last.due + 5 * MINUTE)
+    span = ("--from", first.due.isoformat(), "--to", (last.due + MINUTE).isoformat())
+    program = str(stage.airflow.bin / "airflow-lag")
+    done = stage.airflow.execute(program, "gaps", "--json", *span)
+    assert done.code == 0, done.stdout + done.stderr
+    report: dict[str, Any] = json.loads(done.stdout)
+    return report
 
 
 def _lose(worker: psutil.Process) -> None:
@@ -345,6 +361,23 @@ def test_a_trigger_that_runs_into_airflows_time_limit_leaves_its_document(story:
     (document,) = story.of("mine", story.lost)
     assert document["error"]["type"] == "EndedByAirflow"
     assert "imeout" in document["error"]["message"]
+
+
+def test_the_command_lists_each_of_these_minutes_with_its_reason(story: Story) -> None:
+    """It asked Elasticsearch and Airflow's database, and found failures and not one gap."""
+    assert story.report["note"] is None
+    listed = {
+        (one["mirror"], datetime.fromisoformat(one["first"]) + number * MINUTE): one["reason"]
+        for one in story.report["missing"]
+        for number in range(one["instants"])
+    }
+    assert not [one for one in story.report["missing"] if one["kind"] == "gap"]
+    failed = {
+        (one["mirror"], _due(one)): one["error"]["type"]
+        for one in story.documents
+        if "error" in one and story.stopped.due <= _due(one) <= story.lost.due
+    }
+    assert failed.items() <= listed.items()
 
 
 def test_a_task_that_a_person_marks_failed_leaves_a_document(story: Story) -> None:

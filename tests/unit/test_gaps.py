@@ -25,6 +25,12 @@ MIRROR = "other mirrors have documents"
 TOPICS = "other topics of the mirror have documents"
 
 
+@pytest.fixture(autouse=True)
+def _process_context(monkeypatch: pytest.MonkeyPatch) -> None:
+    # The command sets it for its process, which here is that of all tests.
+    monkeypatch.setenv("_AIRFLOW_PROCESS_CONTEXT", "server")
+
+
 def at(minute: int) -> datetime:
     return NOON + minute * MINUTE
 
