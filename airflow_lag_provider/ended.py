@@ -22,21 +22,21 @@ from typing import Any
 from airflow.providers.common.compat.sdk import AirflowException, redact
 
 from airflow_lag_provider.doors import run_of
-from airflow_lag_provider.errors import EndedByAirflow, InvalidRequest, LagError, StoreError
+from airflow_lag_provider.errors import EndedByAirflow, InvalidRequest, LagError
 from airflow_lag_provider.run import ENDED_VERSION, Run
 from airflow_lag_provider.snapshot import TopicFailure
 from airflow_lag_provider.watch import Watch
 
 log = logging.getLogger(__name__)
 
-# Reading the connection and writing (15 s), for one task.
+# Reading the connection and writing (15 s), for one callback.
 _LIMIT_SECONDS = 20.0
-# The DAG processor calls for hundreds of tasks one after the other, and is killed after 50 s
-# (`dag_file_processor_timeout`): where Elasticsearch was away once, it isn't asked again so soon.
-_AWAY_SECONDS = 60.0
+# For all of one process: the DAG processor calls for hundreds of tasks one after the other, and is
+# killed after 50 s (`dag_file_processor_timeout`) with all that it has not yet done.
+_TOGETHER_SECONDS = 30.0
 _NOT_SAID = "its process was lost, or its executor could not run it"
 
-_away_until = 0.0
+_spent = 0.0
 
 
 class RecordedFailure(AirflowException):
@@ -99,15 +99,15 @@ async def leave_documents(
 
 
 def _safely(record: Callable[[Mapping[str, Any]], None], context: Mapping[str, Any]) -> None:
-    global _away_until
+    global _spent
+    began = time.monotonic()
     try:
         record(context)
-    except (StoreError, TimeoutError) as error:
-        if isinstance(error, TimeoutError) or error.retriable:
-            _away_until = time.monotonic() + _AWAY_SECONDS
+    except (LagError, TimeoutError) as error:
         log.warning("No document could be left of a run that Airflow ended: %s", error)
     except Exception:
         log.exception("No document could be left of a run that Airflow ended.")
+    _spent += time.monotonic() - began
 
 
 def _record_task(context: Mapping[str, Any]) -> None:
@@ -129,13 +129,19 @@ def _leave(tasks: Sequence[Any], context: Mapping[str, Any], *, reason: str) -> 
     """Leave the documents of a run's tasks that have none yet, and say so in the log."""
     run = run_of(context["dag_run"], context["ti"], interval_end=context.get("data_interval_end"))
     where = f"the run {run.run_id} of DAG {run.dag_id}"
-    if time.monotonic() < _away_until:
-        log.warning("Elasticsearch was away a moment ago: no document is left of %s.", where)
+    limit = min(_LIMIT_SECONDS, _TOGETHER_SECONDS - _spent)
+    if limit <= 0:
+        log.warning("This process has no more time: no document is left of %s.", where)
         return
-    watches = {task.task_id: _watch(task, context) for task in tasks}
+    watches = {}
+    for task in tasks:
+        try:
+            watches[task.task_id] = _watch(task, context)
+        except Exception:
+            log.exception("No document could be left of task %s in %s.", task.task_id, where)
 
     async def all_of_them() -> None:
-        async with asyncio.timeout(_LIMIT_SECONDS):
+        async with asyncio.timeout(limit):
             await asyncio.gather(
                 *(
                     leave_documents(watch, run, reason=reason, task_id=task_id)
@@ -143,6 +149,8 @@ def _leave(tasks: Sequence[Any], context: Mapping[str, Any], *, reason: str) -> 
                 )
             )
 
+    if not watches:
+        return
     asyncio.run(all_of_them())
     topics = ", ".join(topic for watch in watches.values() for topic in watch.topics)
     log.info("Airflow ended %s: %s. Those without a document got one: %s.", where, reason, topics)

@@ -25,7 +25,6 @@ from airflow_lag_provider.ended import RecordedFailure, ended_by_airflow, run_en
 from airflow_lag_provider.errors import (
     BrokerUnreachable,
     DocumentRefused,
-    ElasticsearchUnreachable,
     GroupNotFound,
 )
 from airflow_lag_provider.hooks import elasticsearch_batch
@@ -46,14 +45,12 @@ TI = SimpleNamespace(dag_id="consumer_lag.oasis", task_id="all_topics", try_numb
 class Store:
     """Stands in for Elasticsearch.
 
-    :param error: what writing raises.
     :param fate: why each document alone is not written.
-    :param calls: how often it was asked, and ``indices``, for which.
+    :param indices: connection and index of each request.
     """
 
     def __init__(self) -> None:
         self.documents: list[Document] = []
-        self.error: Exception | None = None
         self.fate: Any = None
         self.indices: list[tuple[str, str]] = []
 
@@ -61,8 +58,6 @@ class Store:
         self, *documents: Document, elasticsearch_conn_id: str, index: str
     ) -> tuple[Any, ...]:
         self.indices.append((elasticsearch_conn_id, index))
-        if self.error:
-            raise self.error
         self.documents += documents
         return (self.fate,) * len(documents)
 
@@ -71,7 +66,7 @@ class Store:
 def store(monkeypatch: pytest.MonkeyPatch) -> Store:
     store = Store()
     monkeypatch.setattr(elasticsearch_batch, "write", store.write)
-    monkeypatch.setattr(ended, "_away_until", 0.0)
+    monkeypatch.setattr(ended, "_spent", 0.0)
     return store
 
 
@@ -178,7 +173,7 @@ def test_templates_that_nobody_has_rendered_are_rendered_for_the_run(store: Stor
     "problem",
     [
         {"task": task(group="{{ nobody.knows }}")},
-        {"task": SimpleNamespace()},
+        {"task": SimpleNamespace(task_id="mail")},
         {"dag_run": SimpleNamespace(run_id="r")},
     ],
 )
@@ -191,39 +186,45 @@ def test_it_raises_nothing_and_says_what_is_wrong(
     assert "No document could be left" in caplog.text
 
 
-def test_where_elasticsearch_is_away_only_the_first_callback_waits_for_it(
+def test_a_document_that_is_refused_is_named_with_its_reason(
     store: Store, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The others of the process are named in its log, so that a batch of them ends in time."""
-    store.error = ElasticsearchUnreachable("No connection.")
-    for _ in range(3):
-        ended_by_airflow(context())
-    assert len(store.indices) == 1
-    assert caplog.text.count("no document is left of the run scheduled__13:35") == 2
-    assert "No connection." in caplog.text
-
-
-def test_a_document_that_is_refused_says_nothing_of_the_next(
-    store: Store, caplog: pytest.LogCaptureFixture
-) -> None:
-    """Elasticsearch is there, so the next callback asks it."""
+    """Each callback says for itself what it could not write."""
     store.fate = DocumentRefused("Field p0 is a date.")
     for _ in range(2):
         ended_by_airflow(context())
-    assert len(store.indices) == 2
     assert caplog.text.count("Field p0 is a date.") == 2
 
 
-def test_a_cluster_that_hangs_is_given_up(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The time of one callback is limited, whatever it waits for."""
+def test_where_elasticsearch_hangs_the_callbacks_of_a_process_end_in_time(
+    store: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The first takes all the time there is, and the runs of the others are named."""
+    waited = []
 
     async def write(*_: Any, **__: Any) -> Any:
+        waited.append(1)
         await asyncio.sleep(60)
 
     monkeypatch.setattr(elasticsearch_batch, "write", write)
-    monkeypatch.setattr(ended, "_LIMIT_SECONDS", 0.01)
-    ended_by_airflow(context())
-    assert ended._away_until > 0
+    monkeypatch.setattr(ended, "_TOGETHER_SECONDS", 0.02)
+    for _ in range(4):
+        ended_by_airflow(context())
+    assert len(waited) == 1
+    left = "no document is left of the run scheduled__13:35 of DAG consumer_lag.oasis"
+    assert caplog.text.count(left) == 3
+
+
+def test_one_task_that_can_not_be_read_costs_the_others_nothing(
+    store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Of a run that failed every other task gets its documents."""
+    dag = DAG("consumer_lag.oasis", schedule=None, start_date=datetime(2024, 1, 1, tzinfo=UTC))
+    task(dag=dag, task_id="a", topics=["{{ nobody.knows }}"])
+    task(dag=dag, task_id="b", topics=["clicks"])
+    run_ended_by_airflow(context(dag=dag, reason="task_failure"))
+    assert [one.source["topic"] for one in store.documents] == ["clicks"]
+    assert "No document could be left of task a" in caplog.text
 
 
 def test_when_a_run_failed_each_of_its_tasks_gets_its_documents(store: Store) -> None:
