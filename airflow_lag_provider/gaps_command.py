@@ -50,12 +50,18 @@ def report(
     )
     for series, dag in _configured(configuration):
         seen.setdefault(series, Seen(dag))
+    wanted = {it for it in seen if mirror in (None, it.mirror) and topic in (None, it.topic)}
+    if not wanted:
+        raise InvalidRequest(
+            f"Nothing is watched with --mirror {mirror or 'any'} and --topic {topic or 'any'}: "
+            f"neither {path} nor the index has it."
+        )
     # Of all series, since the others' documents tell something too.
     runs, note = _asked_airflow(seen, start=first, end=last)
     found = [
         one
         for one in missing(seen, start=first, end=last, runs=runs)
-        if mirror in (None, one.mirror) and topic in (None, one.topic)
+        if Series(one.mirror, one.topic) in wanted
     ]
     written = gaps_report.as_json if as_json else gaps_report.text
     return written(found, start=first, end=last, note=note)

@@ -248,6 +248,14 @@ def test_the_command_lists_what_the_configuration_names_and_nobody_wrote(
     assert [one["mirror"] for one in asked(capsys, runs, "--topic", "orders")["missing"]] == ["eu"]
 
 
+def test_a_topic_that_nobody_watches_has_not_simply_no_gaps(
+    asked: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A name that is written wrong is an error, not a clean report."""
+    with pytest.raises(SystemExit, match="Nothing is watched with --mirror any and --topic oders"):
+        asked(capsys, Runs({}, {}), "--topic", "oders")
+
+
 def test_without_airflows_database_the_documents_alone_speak(
     asked: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
