@@ -139,6 +139,28 @@ def _flush(found: Spool, kind: Kind) -> list[str]:
     return flushed.reasons
 
 
+def gaps(arguments: argparse.Namespace) -> None:
+    """Print which minutes of which topics have no snapshot, and what is known of why.
+
+    :raises LagError: an argument or the configuration can't be used, or Elasticsearch not asked.
+    """
+    # Airflow 3 else keeps the connections of its database from this process.
+    os.environ.setdefault("_AIRFLOW_PROCESS_CONTEXT", "server")
+
+    from airflow_lag_provider import gaps_command
+
+    sys.stdout.write(
+        gaps_command.report(
+            path=mirrors_file(arguments.file),
+            start=arguments.start,
+            end=arguments.end,
+            mirror=arguments.mirror,
+            topic=arguments.topic,
+            as_json=arguments.json,
+        )
+    )
+
+
 _FILE = Option(
     ("--file",),
     {
@@ -178,6 +200,30 @@ COMMANDS = (
             ),
         ),
         spool,
+    ),
+    Command(
+        "gaps",
+        "List the minutes without a snapshot, by mirror and topic, each with what is known of why",
+        (
+            Option(
+                ("--from",),
+                {
+                    "dest": "start",
+                    "metavar": "TIME",
+                    "help": "such as 2026-11-22T13:00, in UTC unless it says otherwise; by default "
+                    "a day before --to",
+                },
+            ),
+            Option(
+                ("--to",),
+                {"dest": "end", "metavar": "TIME", "help": "by default three minutes ago"},
+            ),
+            Option(("--mirror",), {"metavar": "NAME", "help": "only this mirror"}),
+            Option(("--topic",), {"metavar": "NAME", "help": "only this topic"}),
+            Option(("--json",), {"action": "store_true", "help": "as JSON"}),
+            _FILE,
+        ),
+        gaps,
     ),
 )
 

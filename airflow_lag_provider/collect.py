@@ -29,6 +29,7 @@ from airflow_lag_provider.errors import (
     OutputCutOff,
     SSHAuthenticationFailed,
     SSHConnectionInvalid,
+    SSHConnectionNotRead,
     SSHError,
     SSHUnreachable,
 )
@@ -180,9 +181,7 @@ async def _run(room: _Room, *, ssh_conn_id: str, command: str, timeout: float) -
     """Run the command when its host has a slot for it, and return its output."""
     started = asyncio.get_running_loop().time()
     hook = LagSSHHook(ssh_conn_id=ssh_conn_id)
-    with _connection_errors(ssh_conn_id):
-        async with asyncio.timeout(timeout):
-            target = await hook.target()
+    target = await _target(hook, timeout=timeout)
     timeout -= asyncio.get_running_loop().time() - started
     slots = room.slots[target.host, target.port]
     try:
@@ -212,6 +211,22 @@ async def _run(room: _Room, *, ssh_conn_id: str, command: str, timeout: float) -
             f"command, and said: {said.strip():.200}."
         ) from error
     return DescribeOutput(stdout, stderr, exit_code, datetime.now(UTC), began_at)
+
+
+async def _target(hook: LagSSHHook, *, timeout: float) -> Target:
+    """Read the Airflow connection."""
+    with _connection_errors(hook.ssh_conn_id):
+        try:
+            async with asyncio.timeout(timeout):
+                return await hook.target()
+        except OSError as error:
+            # A time-out too: of Airflow, since the host was not yet asked for anything.
+            reason = (
+                f"not within {timeout:g} s" if isinstance(error, TimeoutError) else _words(error)
+            )
+            raise SSHConnectionNotRead(
+                f"Airflow did not hand out the SSH connection {hook.ssh_conn_id!r}: {reason}."
+            ) from error
 
 
 async def _result(

@@ -12,6 +12,7 @@ Each class knows whether a retry can help (``retriable``) and what the person on
     │   │   ├── HostKeyNotTrusted
     │   │   ├── SSHAuthenticationFailed
     │   │   ├── SSHConnectionInvalid
+    │   │   ├── SSHConnectionNotRead
     │   │   ├── CommandNotRun
     │   │   └── OutputCutOff
     │   ├── DescribeTimedOut
@@ -48,6 +49,7 @@ Each class knows whether a retry can help (``retriable``) and what the person on
     │   ├── DocumentUnreadable
     │   ├── SpoolFull
     │   └── SpoolUnusable
+    ├── EndedByAirflow                 Airflow ended the task, and our code could not say why
     └── UnexpectedError                a defect of this package, or something nobody thought of
 """
 
@@ -80,6 +82,7 @@ from airflow_lag_provider.errors_describe import (
     OutputNotUnderstood,
     SSHAuthenticationFailed,
     SSHConnectionInvalid,
+    SSHConnectionNotRead,
     SSHError,
     SSHUnreachable,
     ToolBroken,
@@ -123,6 +126,7 @@ __all__ = [
     "ElasticsearchOverloaded",
     "ElasticsearchTimedOut",
     "ElasticsearchUnreachable",
+    "EndedByAirflow",
     "GroupNotFound",
     "GroupStateUnknown",
     "HostKeyNotTrusted",
@@ -138,6 +142,7 @@ __all__ = [
     "OutputNotUnderstood",
     "SSHAuthenticationFailed",
     "SSHConnectionInvalid",
+    "SSHConnectionNotRead",
     "SSHError",
     "SSHUnreachable",
     "SpoolFull",
@@ -159,6 +164,18 @@ class InvalidRequest(LagError):
     """An argument of the operator, after its templates are rendered, can't be used."""
 
     advice = "Correct the argument, or the template or configuration that it comes from."
+
+
+class EndedByAirflow(LagError):
+    """Airflow ended the task without our code: a lost worker, a time-out, a person.
+
+    It is never raised: its document is left by ``ended.ended_by_airflow``.
+    """
+
+    advice = (
+        "Look into the logs of Airflow's scheduler and of the worker or triggerer that had the "
+        "task, at that time."
+    )
 
 
 class UnexpectedError(LagError):

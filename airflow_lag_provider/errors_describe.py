@@ -48,6 +48,15 @@ class SSHConnectionInvalid(SSHError):
     advice = "Correct the SSH connection in Airflow."
 
 
+class SSHConnectionNotRead(SSHError):
+    """Airflow did not hand out the connection in time; the host was not asked for anything."""
+
+    retriable = True
+    advice = (
+        "Check Airflow's API server (2.11: its database), and the secrets backend if there is one."
+    )
+
+
 class CommandNotRun(SSHError):
     """The session ended in order, but the user's shell did not run the command as it stands."""
 

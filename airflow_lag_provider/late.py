@@ -12,7 +12,7 @@ from typing import Any
 
 from airflow.providers.common.compat.sdk import redact
 
-from airflow_lag_provider.errors import LagError
+from airflow_lag_provider.errors import LagError, StoreError
 from airflow_lag_provider.run import document_id, index_name
 from airflow_lag_provider.task_log import told
 
@@ -25,8 +25,8 @@ class Late:
 
     :param topics: those without the document of a snapshot.
     :param failed: those of them that have a document of a failure, each with its ``error.type``.
-    :param unchecked: why it isn't known which topics have a document, so that all are named;
-        ``None`` when it is known.
+    :param unchecked: why it isn't known of some topics, or of all, whether they have a document,
+        so that they are named too; ``None`` when it is known of all.
     """
 
     topics: tuple[str, ...]
@@ -88,19 +88,29 @@ async def late_topics(
             await told(
                 log.error, "Something happened that this package does not expect.", exc_info=error
             )
-        return Late(tuple(asked), unchecked=str(redact(f"{type(error).__name__}: {error}")))
+        return Late(tuple(asked), unchecked=_words(error))
     return _late(dict(zip(asked, found, strict=True)))
 
 
-def _late(found: Mapping[str, Mapping[str, Any] | None]) -> Late:
+def _late(found: Mapping[str, Mapping[str, Any] | StoreError | None]) -> Late:
     """Return the late ones of some topics.
 
-    :param found: of each topic's document the fields ``event.outcome`` and ``error.type``.
+    :param found: of each topic's document the fields ``event.outcome`` and ``error.type``, or why
+        they can't be read.
     """
-    late = {
-        topic: document
-        for topic, document in found.items()
-        if document is None or document["event"]["outcome"] != "success"
-    }
-    failed = {topic: document["error"]["type"] for topic, document in late.items() if document}
-    return Late(tuple(late), failed)
+    late: list[str] = []
+    failed: dict[str, str] = {}
+    unchecked: str | None = None
+    for topic, document in found.items():
+        if isinstance(document, StoreError):
+            unchecked = unchecked or _words(document)
+        elif document is not None:
+            if document["event"]["outcome"] == "success":
+                continue
+            failed[topic] = document["error"]["type"]
+        late.append(topic)
+    return Late(tuple(late), failed, unchecked)
+
+
+def _words(error: Exception) -> str:
+    return str(redact(f"{type(error).__name__}: {error}"))

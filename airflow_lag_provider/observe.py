@@ -54,12 +54,14 @@ class Observation:
     :param failed: the other topics.
     :param error: why they are among them: the first topic's, with notes on the others; ``None``
         when all are stored.
+    :param recorded: whether each topic has its document, of a snapshot or a failure, or it waits.
     """
 
     # Not shown: asyncio.run makes the text of a result twice, for nobody.
     stored: tuple[StoredSnapshot, ...] = field(repr=False)
     failed: tuple[str, ...] = ()
     error: LagError | None = None
+    recorded: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,7 +277,8 @@ def _observation(
         error.add_note(f"Failed topics, {len(errors)} of {len(results)}: {named}.")
     if error and unwritten:
         error.add_note(f"The failure document could not be written either: {unwritten}")
-    return Observation(tuple(stored), tuple(errors), error)
+    recorded = not any(isinstance(fate, LagError) for fate in fates)
+    return Observation(tuple(stored), tuple(errors), error, recorded)
 
 
 async def _unexpected(error: Exception) -> UnexpectedError:

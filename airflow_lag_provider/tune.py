@@ -26,6 +26,9 @@ PARSE_SECONDS = 0.015
 PARSE_SHARE = 0.05
 # Tasks a minute that one triggerer ends with room to spare: 1,000 take a quarter of a core.
 TRIGGERER_TASKS = 2000
+# After so many seconds without a sign of life a worker counts as lost. Until then its tasks keep
+# the slots of their pool, and nobody else gets in.
+LOST_WORKER_SECONDS = 60
 # Tasks a minute that are fine on SQLite, for trying things out.
 SQLITE_TASKS = 10
 DATABASE = "postgresql+psycopg2://USER:PASSWORD@HOST/DATABASE"
@@ -61,6 +64,7 @@ def advise(load: Load, *, version: Version, present: Present) -> Advice:
         *_scheduler(load, present),
         *_dag_processor(load, version, present),
         *_workers(load, pools, slots, present),
+        *_lost_workers(load, version, present),
         *_executor(load, slots, present),
         *_triggerer(load, version, present),
         _database(load, present),
@@ -172,6 +176,27 @@ def _workers(
             "their pools let them.",
             present,
         )
+
+
+def _lost_workers(load: Load, version: Version, present: Present) -> Iterator[Setting]:
+    if not load.worker_tasks:
+        return
+    key = (
+        "task_instance_heartbeat_timeout"
+        if version >= (3, 0)
+        else "scheduler_zombie_task_threshold"
+    )
+    value = present("scheduler", key)
+    yield Setting(
+        "scheduler",
+        key,
+        LOST_WORKER_SECONDS,
+        value,
+        "The tasks of a worker that is killed keep the slots of their pool for so long (seconds), "
+        "and then use up a retry or end without a snapshot.",
+        0 < seconds(value) <= LOST_WORKER_SECONDS,
+        at_most=True,
+    )
 
 
 def _executor(load: Load, slots: int, present: Present) -> Iterator[Setting]:

@@ -94,7 +94,9 @@ def _value(setting: Setting) -> str:
     now = "not set" if setting.present is None else setting.present
     if not setting.suffices:
         return f"{now} -> {setting.needed}"
-    return f"{now}, {setting.needed} needed" if isinstance(setting.needed, int) else now
+    if not isinstance(setting.needed, int):
+        return now
+    return f"{now}, {'at most ' if setting.at_most else ''}{setting.needed} needed"
 
 
 def _name(setting: Setting) -> str:

@@ -126,7 +126,7 @@ class LagElasticsearchHook(BaseHook):
         async with self.session() as session:
             return await session.write(*documents)
 
-    async def outcomes(self, *ids: str) -> tuple[Mapping[str, Any] | None, ...]:
+    async def outcomes(self, *ids: str) -> tuple[Mapping[str, Any] | StoreError | None, ...]:
         """Ask for documents in a session of their own, see :meth:`Session.outcomes`."""
         async with self.session() as session:
             return await session.outcomes(*ids)

@@ -19,7 +19,7 @@ from airflow_lag_provider.hooks.elasticsearch_session import Session
 from airflow_lag_provider.shared_work import PerLoop, detached
 
 Fates = tuple[StoreError | None, ...]
-Outcomes = tuple[Mapping[str, Any] | None, ...]
+Outcomes = tuple[Mapping[str, Any] | StoreError | None, ...]
 
 # How long a document waits for others, seconds.
 GATHER_SECONDS = 0.1
@@ -95,7 +95,7 @@ async def write(*documents: Document, elasticsearch_conn_id: str, index: str) ->
 async def outcomes(*ids: str, elasticsearch_conn_id: str, index: str) -> Outcomes:
     """Return of documents what became of them, see :meth:`.Session.outcomes`.
 
-    :raises StoreError: it can't be said; each caller gets an error of its own.
+    :raises StoreError: it can't be said of any; each caller gets an error of its own.
     """
     key = ("outcomes", elasticsearch_conn_id, index)
     return await _together(key, lambda session, *some: session.outcomes(*some), ids)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from elastic_transport import TransportError
 from elasticsearch import (
@@ -29,6 +29,8 @@ from airflow_lag_provider.hooks.elasticsearch_index import missing_mapping
 from airflow_lag_provider.task_log import told
 
 log = logging.getLogger(__name__)
+
+AnswerT = TypeVar("AnswerT")
 
 # A document of 1,000 partitions has some 150 kB, and a request may have 100 MB.
 _BULK_DOCUMENTS = 200
@@ -97,22 +99,33 @@ class Session:
                 await self._write_one(document)
         return (None,) * len(documents)
 
-    async def outcomes(self, *ids: str) -> tuple[Mapping[str, Any] | None, ...]:
+    async def outcomes(self, *ids: str) -> tuple[Mapping[str, Any] | StoreError | None, ...]:
         """Return of documents their fields ``event.outcome`` and ``error.type``.
 
         By its id Elasticsearch finds a document at once, not only when it can be searched.
 
-        :return: for each id its document's two fields, ``None`` when there is no such document.
-        :raises StoreError: of one of them Elasticsearch can't say whether it is there.
+        :return: for each id its document's two fields; ``None`` when there is no such document;
+            or why Elasticsearch can't say of that one alone.
+        :raises StoreError: it can't say anything.
         """
         async with self._limited():
             answer = await self._client.mget(
                 index=self._index, ids=list(ids), source_includes=["event.outcome", "error.type"]
             )
-        for item in answer["docs"]:
-            if error := read_error(item):
-                raise error
-        return tuple(item["_source"] if item.get("found") else None for item in answer["docs"])
+        return tuple(
+            read_error(item) or (item["_source"] if item.get("found") else None)
+            for item in answer["docs"]
+        )
+
+    async def ask(
+        self, work: Callable[[AsyncElasticsearch], Coroutine[Any, Any, AnswerT]]
+    ) -> AnswerT:
+        """Return what some work with the client brings.
+
+        :raises StoreError: Elasticsearch didn't do it, or not in time.
+        """
+        async with self._limited():
+            return await work(self._client)
 
     async def latest(self, *questions: Question) -> tuple[Mapping[str, Any] | None, ...]:
         """Return the newest scheduled snapshot of some topics, all in one request.

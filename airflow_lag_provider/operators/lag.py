@@ -8,17 +8,13 @@ from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.common.compat.sdk import (
-    AirflowException,
-    AirflowFailException,
-    BaseOperator,
-    conf,
-)
+from airflow.providers.common.compat.sdk import AirflowFailException, BaseOperator, conf
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS, AIRFLOW_V_3_3_PLUS
 from airflow.triggers.base import StartTriggerArgs
 
 from airflow_lag_provider.command import DEFAULT_JVM_OPTS, DEFAULT_TOOL
 from airflow_lag_provider.doors import failure, run_of, sentences, summary
+from airflow_lag_provider.ended import RecordedFailure
 from airflow_lag_provider.watch import Watch
 
 if TYPE_CHECKING:
@@ -190,12 +186,12 @@ class SSHLagOperator(BaseOperator):
 
         :param event: with ``error``: what to fail with, so that Airflow's retries take over; and
             ``result``, the summary of what was stored.
-        :raises AirflowException: the failure that the triggerer met.
+        :raises RecordedFailure: the failure that the triggerer met.
         """
         if "error" in event:
             if event.get("result") is not None:
                 context["ti"].xcom_push(key="return_value", value=event["result"])
-            raise AirflowException(event["error"])
+            raise RecordedFailure(event["error"])
         return self.execute(context)
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from airflow_lag_provider import alerts
-from airflow_lag_provider.errors import ElasticsearchUnreachable
+from airflow_lag_provider.errors import DocumentUnreadable, ElasticsearchUnreachable, StoreError
 from airflow_lag_provider.hooks import elasticsearch_spool
 from airflow_lag_provider.hooks.elasticsearch import LagElasticsearchHook
 from airflow_lag_provider.run import document_id
@@ -56,7 +56,7 @@ class Store:
     """
 
     def __init__(self) -> None:
-        self.documents: dict[str, Mapping[str, Any]] = {}
+        self.documents: dict[str, Mapping[str, Any] | StoreError] = {}
         self.error: Exception | None = None
         self.indices: list[tuple[str, str]] = []
 
@@ -201,6 +201,17 @@ def test_an_alert_goes_out_though_nobody_knows_which_topics_are_late(
     (line,) = caplog.messages
     assert "perhaps no snapshot in time for orders, clicks;" in line
     assert "ElasticsearchUnreachable: No connection" in line
+
+
+def test_a_document_that_can_not_be_read_casts_no_doubt_on_the_others(
+    store: Store, told: Told
+) -> None:
+    """Its topic may be late; what is known of the run's other topics stays known."""
+    store.documents = {"orders": SUCCESS, "clicks": DocumentUnreadable("Shard 3 is gone.")}
+    miss("orders", "clicks", "payments", callback=f"{__name__}.late")
+    (call,) = told.calls
+    assert (call["topics"], call["failed"]) == (["clicks", "payments"], {})
+    assert call["unchecked"].startswith("DocumentUnreadable: Shard 3 is gone.")
 
 
 @pytest.mark.parametrize("run_type", ["manual", "backfill", "asset_triggered"])

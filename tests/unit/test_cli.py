@@ -49,6 +49,8 @@ def test_tune_prints_text(file: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert "(0 in the triggerer alone, 2 on workers)" in printed.out
     assert "[scheduler] max_dagruns_to_create_per_loop    10, 2 needed" in printed.out
     assert "airflow pools set lag_oasis 1" in printed.out
+    assert "300 -> 60" in printed.out
+    assert "not set" not in printed.out
     assert printed.err == ""
 
 

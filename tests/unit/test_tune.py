@@ -30,14 +30,19 @@ OF_VERSION = {
         ("scheduler", "min_file_process_interval"): "30",
         ("scheduler", "max_callbacks_per_loop"): "20",
         ("triggerer", "default_capacity"): "1000",
+        ("scheduler", "scheduler_zombie_task_threshold"): "300",
     },
     3: {
         ("dag_processor", "min_file_process_interval"): "30",
         ("dag_processor", "max_callbacks_per_loop"): "20",
         ("triggerer", "capacity"): "1000",
         ("triggerer", "max_trigger_to_select_per_loop"): "50",
+        ("scheduler", "task_instance_heartbeat_timeout"): "300",
     },
 }
+
+# A task on a worker needs it on 3.x; it is called otherwise on 2.11.
+HEARTBEAT = {"scheduler.task_instance_heartbeat_timeout": 60}
 
 
 def advice(
@@ -74,9 +79,9 @@ def setting(one: Advice, key: str) -> Setting:
 @pytest.mark.parametrize("version", [V2, V3_1, V3])
 @pytest.mark.parametrize("layout", ["topic", "mirror", "group"])
 def test_one_topic_needs_nothing(tmp_path: Path, layout: str, version: tuple[int, int]) -> None:
-    """Airflow's defaults suffice for one topic, in every layout and on every version."""
+    """Airflow's defaults suffice, but for how late a worker that was lost is noticed."""
     one = advice(tmp_path, version, layout=layout)
-    assert changes(one) == {}
+    assert changes(one) == (HEARTBEAT if version == V3_1 else {})
     assert all(setting.reason and setting.present is not None for setting in one.settings)
 
 
@@ -143,7 +148,8 @@ def test_layout_group_needs_nothing_for_1000_topics(
     tmp_path: Path, version: tuple[int, int]
 ) -> None:
     """One task a minute is nothing, whatever it stores."""
-    assert changes(advice(tmp_path, version, topics=1000, layout="group")) == {}
+    one = advice(tmp_path, version, topics=1000, layout="group")
+    assert changes(one) == (HEARTBEAT if version == V3_1 else {})
 
 
 def test_tasks_on_workers_get_a_pool_and_slots(tmp_path: Path) -> None:
@@ -153,7 +159,7 @@ def test_tasks_on_workers_get_a_pool_and_slots(tmp_path: Path) -> None:
     )
     (pool,) = one.pools
     assert (pool.name, pool.slots, pool.enough, pool.unnamed) == ("lag_m0", 10, True, ("m0",))
-    assert changes(one) == {"core.parallelism": 10}
+    assert changes(one) == HEARTBEAT | {"core.parallelism": 10}
     assert setting(one, "max_active_tasks_per_dag").needed == 10
     assert (one.triggerers, [s.key for s in one.settings if s.section == "triggerer"]) == (0, [])
 
@@ -181,7 +187,7 @@ def test_a_dag_of_many_tasks_must_be_let_run_them(tmp_path: Path) -> None:
     """In layout mirror the limit of a DAG is as important as the pool."""
     low = {("core", "max_active_tasks_per_dag"): "4"}
     one = advice(tmp_path, topics=100, layout="mirror", deferrable=False, present=low)
-    assert changes(one) == {"core.max_active_tasks_per_dag": 10}
+    assert changes(one) == HEARTBEAT | {"core.max_active_tasks_per_dag": 10}
 
 
 def test_what_suffices_is_kept(tmp_path: Path) -> None:
@@ -231,6 +237,24 @@ def test_no_limit_suffices(tmp_path: Path) -> None:
     """A parallelism of 0 is no limit on Airflow 2."""
     none = {("core", "parallelism"): "0"}
     assert changes(advice(tmp_path, V2, topics=300, present=none)).get("core.parallelism") is None
+
+
+@pytest.mark.parametrize(
+    ("version", "key"),
+    [(V2, "scheduler_zombie_task_threshold"), (V3, "task_instance_heartbeat_timeout")],
+)
+def test_a_lost_worker_must_be_noticed_soon(
+    tmp_path: Path, version: tuple[int, int], key: str
+) -> None:
+    """Less than a minute suffices, more does not, and without tasks on workers it is no matter."""
+    for value, suffices in (("300", False), ("61", False), ("60", True), ("20", True), ("", False)):
+        present = {("scheduler", key): value}
+        one = setting(advice(tmp_path, version, deferrable=False, present=present), key)
+        assert (one.needed, one.suffices) == (60, suffices)
+    assert key not in [one.key for one in advice(tmp_path, version).settings]
+    few = advice(tmp_path, version, deferrable=False, present={("scheduler", key): "20"})
+    text = tune_report.text(few, path=tmp_path, airflow="3")
+    assert "20, at most 60 needed" in text
 
 
 @pytest.mark.parametrize("name", ["SequentialExecutor", "airflow.executors.x.SequentialExecutor"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from contextvars import ContextVar
 from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any
@@ -21,12 +22,15 @@ from airflow_lag_provider.hooks import elasticsearch_batch as batch
 from airflow_lag_provider.hooks.elasticsearch import Document, LagElasticsearchHook
 from airflow_lag_provider.hooks.elasticsearch_history import Question
 
+TASK = ContextVar[str]("TASK")
+
 
 class Store:
     """Remembers the sessions and their requests; refuses documents by id, or everything.
 
     :param error: what a request raises.
     :param closed: what opening a session raises.
+    :param tasks: in which tasks' contexts it was asked to write.
     """
 
     def __init__(self) -> None:
@@ -35,6 +39,7 @@ class Store:
         self.refused: dict[str, StoreError] = {}
         self.error: Exception | None = None
         self.closed: Exception | None = None
+        self.tasks: set[str | None] = set()
 
     @property
     def requests(self) -> list[list[str]]:
@@ -53,6 +58,7 @@ class Store:
 
     async def write(self, *documents: Document) -> tuple[StoreError | None, ...]:
         self.sessions[-1].append([one.id for one in documents])
+        self.tasks.add(TASK.get(None))
         await asyncio.sleep(0.01)
         if self.error:
             raise self.error
@@ -135,6 +141,17 @@ def test_a_cancelled_caller_leaves_the_others_alone(store: Store) -> None:
 
     assert asyncio.run(story()) == (None,)
     assert store.requests == [["0", "1"]]
+
+
+def test_what_is_written_for_many_is_written_in_nobodys_context(store: Store) -> None:
+    """A line that it logs must not open the log of a task that may have ended (Airflow 2.11)."""
+
+    async def caller(number: int) -> None:
+        TASK.set(f"task {number}")
+        await wrote(document(number))
+
+    together(*(caller(number) for number in range(3)))
+    assert store.tasks == {None}
 
 
 def test_each_event_loop_writes_its_own(store: Store) -> None:

@@ -7,6 +7,7 @@ import json
 import logging
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from threading import Thread
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -22,6 +23,7 @@ from airflow_lag_provider.hooks.elasticsearch_client import (
     quiet_client,
     store_error,
 )
+from airflow_lag_provider.hooks.elasticsearch_session import Session
 
 
 def settings_of(extra: dict[str, Any] | None = None, **fields: Any) -> Any:
@@ -184,3 +186,25 @@ def test_the_client_logs_nothing_on_the_event_loop_unless_somebody_wants_it(
         assert logging.getLevelName(logger.level) == level
     finally:
         logger.setLevel(before)
+
+
+def test_of_each_document_it_is_said_alone_what_became_of_it() -> None:
+    """One that can't be read takes nothing from what is known of the others."""
+    found = {"event": {"outcome": "success"}}
+
+    async def mget(**_: Any) -> Any:
+        error = {"type": "no_shard_available_action_exception", "reason": "gone"}
+        return {
+            "docs": [
+                {"_index": "lag", "_id": "1", "found": True, "_source": found},
+                {"_index": "lag", "_id": "2", "error": error},
+                {"_index": "lag", "_id": "3", "found": False},
+            ]
+        }
+
+    client: Any = SimpleNamespace(mget=mget)
+    session = Session(client, index="lag", mapping=None, where="here", seconds=5)
+    first, second, third = asyncio.run(session.outcomes("1", "2", "3"))
+    assert (first, third) == (found, None)
+    assert isinstance(second, errors.DocumentUnreadable)
+    assert "gone" in str(second)

@@ -16,11 +16,13 @@ from airflow.triggers.base import TaskFailedEvent, TaskSuccessEvent, TriggerEven
 from airflow_lag_provider import observe as pipeline
 from airflow_lag_provider.collect import Collected
 from airflow_lag_provider.describe import parse
+from airflow_lag_provider.doors import run_of
 from airflow_lag_provider.errors import BrokerUnreachable, GroupNotFound, LagError
+from airflow_lag_provider.hooks import elasticsearch_spool
 from airflow_lag_provider.hooks.elasticsearch import Document
 from airflow_lag_provider.observe import Observation, StoredSnapshot
 from airflow_lag_provider.operators.lag import SSHLagOperator
-from airflow_lag_provider.run import Run
+from airflow_lag_provider.run import ENDED_VERSION, Run
 from airflow_lag_provider.snapshot import PartitionLag, TopicSnapshot
 from airflow_lag_provider.triggers import lag
 from airflow_lag_provider.triggers.lag import LagTrigger
@@ -54,14 +56,24 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     return seen
 
 
-def events(dag_run: Any = DAG_RUN) -> list[TriggerEvent]:
+@pytest.fixture(autouse=True)
+def _no_memory() -> None:
+    lag._finals.clear()
+
+
+def trigger_of(dag_run: Any, *, try_number: int) -> LagTrigger:
     trigger = LagTrigger(**TASK.start_trigger_args.trigger_kwargs)
-    ti = SimpleNamespace(dag_id="dag", task_id="orders", try_number=2, dag_run=dag_run)
+    ti = SimpleNamespace(dag_id="dag", task_id="orders", try_number=try_number, dag_run=dag_run)
     if AIRFLOW_V_3_0_PLUS:
         del ti.dag_run
         trigger.render_template_fields({"dag_run": dag_run})
     # Not by its setter, which wants a whole task.
     trigger.__dict__["_task_instance" if AIRFLOW_V_3_0_PLUS else "task_instance"] = ti
+    return trigger
+
+
+def events(dag_run: Any = DAG_RUN, *, try_number: int = 2) -> list[TriggerEvent]:
+    trigger = trigger_of(dag_run, try_number=try_number)
 
     async def collected() -> list[TriggerEvent]:
         return [event async for event in trigger.run()]
@@ -132,6 +144,60 @@ def test_what_stays_in_memory_is_not_searched_for_garbage(
         assert 0 < gc.get_freeze_count() <= exempt
     finally:
         gc.unfreeze()
+
+
+def test_what_no_retry_helps_is_not_tried_again(seen: dict[str, Any]) -> None:
+    """The second try ends with the first one's failure and XCom, and asks nobody anything."""
+    seen["outcome"] = Observation((), ("orders",), GroupNotFound("No."))
+    events(try_number=1)
+    del seen["run"]
+    (event,) = events(try_number=2)
+    assert isinstance(event, TaskFailedEvent)
+    assert "run" not in seen
+
+
+@pytest.mark.parametrize(
+    ("error", "recorded"), [(BrokerUnreachable("No."), True), (GroupNotFound("No."), False)]
+)
+def test_what_a_retry_may_help_is_tried_again(
+    seen: dict[str, Any], error: LagError, recorded: bool
+) -> None:
+    """So is a failure whose document isn't there yet, whatever it is."""
+    seen["outcome"] = Observation((), ("orders",), error, recorded=recorded)
+    events(try_number=1)
+    events(try_number=2)
+    assert seen["run"].try_number == 2
+
+
+def test_a_cleared_run_and_a_try_that_is_taken_over_begin_anew(seen: dict[str, Any]) -> None:
+    """Only a later try of the same start of a run is spared the describe."""
+    seen["outcome"] = Observation((), ("orders",), GroupNotFound("No."))
+    events(try_number=1)
+    cleared = SimpleNamespace(**{**vars(DAG_RUN), "start_date": DUE + timedelta(seconds=40)})
+    for dag_run, try_number in ((cleared, 2), (DAG_RUN, 1)):
+        del seen["run"]
+        events(dag_run, try_number=try_number)
+        assert seen["run"].try_number == try_number
+
+
+def test_a_task_that_a_person_ends_leaves_a_document(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Airflow 3.3 tells the trigger, which writes the document of its run, below any other."""
+    written: list[Document] = []
+
+    async def write(*documents: Document, elasticsearch_conn_id: str, index: str) -> Any:
+        written.extend(documents)
+        return (None,) * len(documents)
+
+    monkeypatch.setattr(elasticsearch_spool, "store", write)
+    trigger = trigger_of(DAG_RUN, try_number=1)
+    trigger.render_template_fields({"dag_run": DAG_RUN})
+    asyncio.run(trigger.on_kill())
+    (document,) = written
+    assert document.version == ENDED_VERSION
+    assert document.source["error"]["type"] == "EndedByAirflow"
+    assert "marked or cleared" in document.source["error"]["message"]
+    run = run_of(DAG_RUN, SimpleNamespace(dag_id="d", task_id="t", try_number=1), interval_end=DUE)
+    assert document.id == run.document_id(mirror="g", topic="orders")
 
 
 def test_a_trigger_that_is_told_nothing_of_its_run_sends_the_task_to_a_worker(

@@ -1,0 +1,110 @@
+"""The command ``airflow-lag gaps``: configuration, Elasticsearch and Airflow put together."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from airflow_lag_provider import config, gaps_airflow, gaps_report
+from airflow_lag_provider.config import Configuration
+from airflow_lag_provider.dag_factory import dag_id
+from airflow_lag_provider.errors import InvalidRequest
+from airflow_lag_provider.gaps import Runs, Seen, Series, instants, missing
+
+DAY = timedelta(days=1)
+# Until then the last tries of a run may still write.
+_UNDER_WAY = timedelta(minutes=3)
+_EXAMPLE = "write it as 2026-11-22T13:00 or 2026-11-22T13:00:00+01:00"
+
+
+def report(
+    *,
+    path: Path,
+    start: str | None,
+    end: str | None,
+    mirror: str | None,
+    topic: str | None,
+    as_json: bool,
+) -> str:
+    """Return what the command prints.
+
+    :param path: the configuration, which names connection, index, mirrors and topics.
+    :param start: the first instant, ISO 8601; `end`, before which the last one lies.
+    :param mirror: this one alone, and `topic`, that one alone.
+    :raises LagError: an argument or the configuration can't be used, or Elasticsearch not asked.
+    """
+    # Imported here, because it brings the client.
+    from airflow_lag_provider.hooks.elasticsearch_gaps import seen_series
+
+    first, last = _span(start, end, now=datetime.now(UTC))
+    configuration = config.load(path)
+    seen = asyncio.run(
+        seen_series(
+            elasticsearch_conn_id=configuration.elasticsearch.conn_id,
+            index=configuration.elasticsearch.index,
+            start=first,
+            end=last,
+        )
+    )
+    for series, dag in _configured(configuration):
+        seen.setdefault(series, Seen(dag))
+    wanted = {it for it in seen if mirror in (None, it.mirror) and topic in (None, it.topic)}
+    if not wanted:
+        raise InvalidRequest(
+            f"Nothing is watched with --mirror {mirror or 'any'} and --topic {topic or 'any'}: "
+            f"neither {path} nor the index has it."
+        )
+    # Of all series, since the others' documents tell something too.
+    runs, note = _asked_airflow(seen, start=first, end=last)
+    found = [
+        one
+        for one in missing(seen, start=first, end=last, runs=runs)
+        if Series(one.mirror, one.topic) in wanted
+    ]
+    written = gaps_report.as_json if as_json else gaps_report.text
+    return written(found, start=first, end=last, note=note)
+
+
+def _span(start: str | None, end: str | None, *, now: datetime) -> tuple[datetime, datetime]:
+    """Return the time to look at, on full minutes."""
+    latest = now - _UNDER_WAY
+    last = latest if end is None else min(_instant("--to", end), latest)
+    first = last - DAY if start is None else _instant("--from", start)
+    full = tuple(next(instants(at, at + DAY)) for at in (first, last))
+    if full[0] >= full[1]:
+        raise InvalidRequest(
+            f"--from {full[0]:%FT%R} does not lie before --to {full[1]:%FT%R} (UTC; at the latest "
+            "three minutes ago, since runs may still be under way)."
+        )
+    return full[0], full[1]
+
+
+def _instant(option: str, written: str) -> datetime:
+    try:
+        at = datetime.fromisoformat(written)
+    except ValueError:
+        raise InvalidRequest(f"{option} {written!r} is no time; {_EXAMPLE}.") from None
+    return (at if at.tzinfo else at.replace(tzinfo=UTC)).astimezone(UTC)
+
+
+def _configured(configuration: Configuration) -> Iterator[tuple[Series, str]]:
+    """Yield each configured topic and the DAG that watches it."""
+    for mirror in configuration.mirrors:
+        for topic in mirror.topics:
+            name = topic.name if mirror.layout == "topic" else None
+            yield Series(mirror.name, topic.name), dag_id(mirror.name, name)
+
+
+def _asked_airflow(
+    seen: dict[Series, Seen], *, start: datetime, end: datetime
+) -> tuple[Runs | None, str | None]:
+    """Return what Airflow knows, or a sentence on why it can't be asked."""
+    dag_ids = {one.dag_id for one in seen.values() if one.dag_id}
+    try:
+        return gaps_airflow.runs_of(dag_ids, start=start, end=end), None
+    except Exception as error:
+        # The documents alone say enough to go on.
+        kind = type(error).__name__
+        return None, f"Airflow's database could not be asked which runs it made ({kind})."
