@@ -154,7 +154,7 @@ def _watched(stage: Stage, *, minutes: int, warm_up: int, profile: Path | None) 
     arrivals = Arrivals(stage.lab.elasticsearch, case.index)
     url, old = stage.database.url(), case.version == "2.11"
     if case.path == "floor":
-        wait_for_runs(url, case.topics, old=old)
+        wait_for_runs(url, case.topics, old=old, seconds=600)
     else:
         arrivals.wait_for(case.topics, seconds=600)
     begin = _next_minute() + warm_up * MINUTE

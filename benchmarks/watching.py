@@ -108,12 +108,19 @@ def _delays(
         return [float(row[0]) for row in found]
 
 
-def wait_for_runs(url: str, count: int, *, old: bool) -> None:
-    """Wait until so many scheduled DAG runs of the last minutes are closed."""
+def wait_for_runs(url: str, count: int, *, old: bool, seconds: float) -> None:
+    """Wait until so many scheduled DAG runs of the last minutes are closed.
+
+    :raises TimeoutError: they are not after that many seconds.
+    """
+    deadline = time.monotonic() + seconds
     while True:
         now = datetime.now(UTC)
-        if len(run_delays(url, "end_date", [now - timedelta(minutes=10), now], old=old)) >= count:
+        closed = run_delays(url, "end_date", [now - timedelta(minutes=10), now], old=old)
+        if len(closed) >= count:
             return
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"{len(closed)} of {count} runs are closed")
         time.sleep(2)
 
 
