@@ -76,37 +76,33 @@ def advise(load: Load, *, version: Version, present: Present) -> Advice:
 def _scheduler(load: Load, present: Present) -> Iterator[Setting]:
     several = load.dags > LOOP_DAGS
     at_once = min(load.dags, LOOP_DAGS)
-    most = 2 * LOOP_DAGS if several else None
     due = counted(load.dags, "DAG is", "DAGs are")
-    rest = (
-        "None of the runs that a loop of the scheduler makes begins before the loop ends, so that "
-        "the first of them should not wait for all."
-        if several
-        else "What one loop of the scheduler doesn't create waits for the next, about a second "
-        "later."
-    )
+    if several:
+        rest = (
+            f"{at_once} in one loop of the scheduler, because none of the runs that a loop makes "
+            "begins before it ends."
+        )
+    else:
+        rest = (
+            "What one loop of the scheduler doesn't create waits for the next, about a second "
+            "later."
+        )
     yield number(
         "scheduler",
         "max_dagruns_to_create_per_loop",
         at_once,
         f"{due} due in the same second. {rest}",
         present,
-        most=most,
     )
     yield number(
         "scheduler",
         "max_dagruns_per_loop_to_schedule",
         at_once,
-        f"{counted(at_once, 'run starts', 'runs start')} at once"
-        + (
-            ", and with more a loop looks again at runs that only wait, while others are to start."
-            if several
-            else ", and what one loop of the scheduler doesn't look at waits for the next."
-        ),
+        f"{counted(at_once, 'run starts', 'runs start')} at once, and what one loop of the "
+        "scheduler doesn't look at waits for the next.",
         present,
-        most=most,
     )
-    if several:
+    if several and load.triggerer_tasks:
         yield _sleep(load, present)
 
 

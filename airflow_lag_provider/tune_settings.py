@@ -45,12 +45,10 @@ def number(
     reason: str,
     present: Present,
     *,
-    most: int | None = None,
     no_limit: int | None = None,
 ) -> Setting:
     """Return a setting whose present value suffices when it is at least as big.
 
-    :param most: above it, the value is worse again.
     :param no_limit: a value that means "as many as there are".
     """
     value = present(section, key)
@@ -59,8 +57,7 @@ def number(
     except ValueError:
         suffices = False
     else:
-        highest = math.inf if most is None else most
-        suffices = needed <= found <= highest or found == no_limit
+        suffices = found >= needed or found == no_limit
     return Setting(section, key, needed, value, reason, suffices)
 
 

@@ -24,6 +24,8 @@ _PIPELINE = "airflow_lag_provider.observe"
 _imported: set[str] = set()
 
 
+# From the first run of a process to a moment at which it has little to do, seconds.
+_CALM_SECONDS = 45.0
 # How long a failure is remembered, seconds: longer than the tries of its run take.
 _REMEMBERED_SECONDS = 300.0
 
@@ -151,18 +153,20 @@ async def _import_pipeline() -> None:
     if _PIPELINE not in _imported:
         # The first import of the clients takes a second.
         await asyncio.to_thread(import_module, _PIPELINE)
-        _spare_the_event_loop()
+    if _PIPELINE not in _imported:
+        _imported.add(_PIPELINE)
+        # When the runs of this minute are over: what belongs to them must not stay for good.
+        asyncio.get_running_loop().call_later(_CALM_SECONDS, _spare_the_event_loop)
 
 
 def _spare_the_event_loop() -> None:
-    """Exempt what the process has in memory from Python's search for garbage, once.
+    """Exempt what the process has in memory from Python's search for garbage.
 
     Airflow's modules and the clients' stay for good, and to search them all takes a quarter of a
     second, in which the event loop stands still: with hundreds of topics that is every minute.
     """
-    if _PIPELINE not in _imported:
-        _imported.add(_PIPELINE)
-        gc.freeze()
+    gc.collect()
+    gc.freeze()
 
 
 def _key(run: Run) -> tuple[str, str, str, datetime]:

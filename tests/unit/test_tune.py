@@ -203,17 +203,23 @@ def test_what_suffices_is_kept(tmp_path: Path) -> None:
     assert changes(advice(tmp_path, topics=300, present=plenty)) == {}
 
 
-def test_too_much_for_one_loop_is_taken_back(tmp_path: Path) -> None:
-    """A loop that makes all runs lets the first of them wait for the last."""
+def test_higher_limits_of_the_scheduler_are_left(tmp_path: Path) -> None:
+    """Other DAGs may need them; only a sleep that can't be read is replaced."""
     high = {
         ("scheduler", "max_dagruns_to_create_per_loop"): "300",
-        ("scheduler", "max_dagruns_per_loop_to_schedule"): "300",
+        ("scheduler", "max_dagruns_per_loop_to_schedule"): "5000",
         ("scheduler", "scheduler_idle_sleep_time"): "soon",
     }
     found = changes(advice(tmp_path, topics=300, present=high))
-    assert found["scheduler.max_dagruns_to_create_per_loop"] == 100
-    assert found["scheduler.max_dagruns_per_loop_to_schedule"] == 100
-    assert found["scheduler.scheduler_idle_sleep_time"] == "0.3"
+    assert {name for name in found if name.startswith("scheduler.")} == {
+        "scheduler.scheduler_idle_sleep_time"
+    }
+
+
+def test_the_scheduler_sleeps_as_it_does_where_tasks_take_workers(tmp_path: Path) -> None:
+    """A task that goes to a worker is work in its eyes, after which it doesn't sleep."""
+    one = advice(tmp_path, V3_1, topics=300)
+    assert not any(setting.key == "scheduler_idle_sleep_time" for setting in one.settings)
 
 
 def test_one_loop_takes_all_where_it_can(tmp_path: Path) -> None:
@@ -333,7 +339,8 @@ def test_the_environment_file_changes_only_what_does_not_suffice(tmp_path: Path)
         "AIRFLOW__TRIGGERER__MAX_TRIGGER_TO_SELECT_PER_LOOP=300",
     ]
     at = lines.index("AIRFLOW__SCHEDULER__MAX_DAGRUNS_TO_CREATE_PER_LOOP=100")
-    assert lines[at - 1].startswith("# ")
+    assert lines[at - 1] == "# now: 10"
+    assert lines[at - 2].startswith("# ")
     assert "# AIRFLOW__CORE__PARALLELISM: 32, 1 needed" in lines
     assert any(line.startswith("# AIRFLOW__DATABASE__SQL_ALCHEMY_CONN=postgres") for line in lines)
 
