@@ -65,9 +65,14 @@ DOCUMENT_FIELDS = (
     "partition.id",
     "partition.end",
     "partition.consumer",
+    "partitions.missing",
     "partitions.missing_ids",
 )
-"""The fields of a document that :meth:`Shape.of_document` reads."""
+"""The fields of a document that :meth:`Shape.of_document` reads.
+
+Elasticsearch leaves out an object of which it finds no field, so ``partitions.missing``, which each
+of these documents has, keeps ``partitions`` there.
+"""
 
 
 def compared(snapshot: TopicSnapshot, before: Shape | None) -> TopicSnapshot:
