@@ -158,7 +158,8 @@ class SSHLagOperator(BaseOperator):
     def execute(self, context: Context) -> dict[str, Any] | None:
         """Take the snapshot, write the document and return a summary of it.
 
-        :raises LagError: an error that a retry may help; any other ends the task without retries.
+        :raises LagError: an error, where a retry may help any topic or its document; any other
+            ends the task without retries.
         """
         # Here, because asyncssh and elasticsearch must not be imported with the DAG file.
         from airflow_lag_provider.observe import observe_alone
@@ -177,7 +178,7 @@ class SSHLagOperator(BaseOperator):
         if result is not None:
             # What a task that raises returns is lost, and of many topics most may be stored.
             context["ti"].xcom_push(key="return_value", value=result)
-        if seen.error.retriable:
+        if seen.retry_helps:
             raise seen.error
         raise AirflowFailException(failure(seen.error)) from seen.error
 

@@ -30,7 +30,7 @@ _REMEMBERED_SECONDS = 300.0
 
 @dataclass(frozen=True, slots=True)
 class _Final:
-    """A failure that no other try of its run can help, and whose documents are written.
+    """A failure that no other try of its run can help, nor its documents.
 
     :param try_number: the try that met it.
     :param words: what went wrong.
@@ -56,7 +56,8 @@ class LagTrigger(BaseTrigger):
     group that isn't there is too much. So where no retry can help, the further tries end at once
     with the failure of the first, without a describe and without touching its document. That is
     remembered in this process alone: another triggerer describes once more, which does no harm.
-    A failure whose document could not be written is tried again for the document's sake.
+    A failure whose document could not be written is tried again for the document's sake, unless
+    that was refused for a reason that stays.
 
     Airflow 2.11 would not try again at all, so there a failure that a retry may help is handed to
     a worker, which fails with it.
@@ -140,9 +141,9 @@ class LagTrigger(BaseTrigger):
             return TaskSuccessEvent(xcoms=xcoms)
         words = failure(seen.error)
         await told(self.log.error, "%s Describe command: %s", words, watch.command)
-        if seen.error.retriable and not AIRFLOW_V_3_0_PLUS:
+        if seen.retry_helps and not AIRFLOW_V_3_0_PLUS:
             return _sent_on({"error": words, "result": result})
-        if seen.recorded and not seen.error.retriable:
+        if not seen.retry_helps:
             _remember(run, words, xcoms)
         return TaskFailedEvent(xcoms=xcoms)
 

@@ -13,7 +13,12 @@ from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS, A
 
 from airflow_lag_provider import observe as pipeline
 from airflow_lag_provider.doors import run_of
-from airflow_lag_provider.errors import BrokerUnreachable, GroupNotFound, LagError
+from airflow_lag_provider.errors import (
+    BrokerUnreachable,
+    ElasticsearchUnreachable,
+    GroupNotFound,
+    LagError,
+)
 from airflow_lag_provider.observe import Observation, StoredSnapshot
 from airflow_lag_provider.operators.lag import SSHLagOperator
 from airflow_lag_provider.snapshot import PartitionLag, TopicSnapshot
@@ -44,10 +49,10 @@ def context(**changes: Any) -> Any:
     return {"dag_run": dag_run, "ti": ti, "data_interval_end": DUE, **changes}
 
 
-def ends_with(monkeypatch: pytest.MonkeyPatch, result: Any) -> None:
+def ends_with(monkeypatch: pytest.MonkeyPatch, result: Any, *others: LagError) -> None:
     async def observe(*_: Any) -> Observation:
         if isinstance(result, LagError):
-            return Observation((), ("orders",), result)
+            return Observation((), ("orders",), result, others)
         return Observation(tuple(result))
 
     monkeypatch.setattr(pipeline, "observe", observe)
@@ -162,6 +167,13 @@ def test_only_what_a_retry_can_help_is_tried_again(
     """A retriable error goes to Airflow as it is, any other ends the task at once, with words."""
     ends_with(monkeypatch, error)
     with pytest.raises(raised, match=r"No (broker|group)\. Check"):
+        operator().execute(context())
+
+
+def test_an_unwritten_document_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The failure itself is final, but nobody would ever see it in Elasticsearch."""
+    ends_with(monkeypatch, GroupNotFound("No group."), ElasticsearchUnreachable("No connection."))
+    with pytest.raises(GroupNotFound):
         operator().execute(context())
 
 
