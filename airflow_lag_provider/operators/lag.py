@@ -13,7 +13,7 @@ from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS, A
 from airflow.triggers.base import StartTriggerArgs
 
 from airflow_lag_provider.command import DEFAULT_JVM_OPTS, DEFAULT_TOOL
-from airflow_lag_provider.doors import failure, run_of, sentences, summary
+from airflow_lag_provider.doors import command_of, failure, run_of, sentences, summary
 from airflow_lag_provider.ended import RecordedFailure
 from airflow_lag_provider.watch import Watch
 
@@ -168,7 +168,7 @@ class SSHLagOperator(BaseOperator):
         run = run_of(
             context["dag_run"], context["ti"], interval_end=context.get("data_interval_end")
         )
-        self.log.info("Describe command: %s", watch.command)
+        self.log.info("Describe command: %s", command_of(watch))
         seen = asyncio.run(observe_alone(watch, run))
         if seen.stored:
             self.log.info("%s", sentences(seen))

@@ -130,7 +130,7 @@ class LagTrigger(BaseTrigger):
         await leave_documents(Watch.from_json(self.watch), run, reason=reason)
 
     async def _event(self, watch: Watch, run: Run, seen: Observation) -> TriggerEvent:
-        from airflow_lag_provider.doors import failure, sentences, summary
+        from airflow_lag_provider.doors import command_of, failure, sentences, summary
         from airflow_lag_provider.task_log import told
 
         if seen.stored:
@@ -140,7 +140,7 @@ class LagTrigger(BaseTrigger):
         if seen.error is None:
             return TaskSuccessEvent(xcoms=xcoms)
         words = failure(seen.error)
-        await told(self.log.error, "%s Describe command: %s", words, watch.command)
+        await told(self.log.error, "%s Describe command: %s", words, command_of(watch))
         if seen.retry_helps and not AIRFLOW_V_3_0_PLUS:
             return _sent_on({"error": words, "result": result})
         if not seen.retry_helps:

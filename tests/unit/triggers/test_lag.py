@@ -141,6 +141,26 @@ def test_the_log_of_a_failure_has_the_command(
     assert TASK.watch().command in log
 
 
+def test_an_argument_that_is_no_text_is_named_and_leaves_a_document(
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The line with the command, which can't be made, doesn't hide what is wrong."""
+    written: list[Document] = []
+
+    async def store(*documents: Document, **_: Any) -> Any:
+        written.extend(documents)
+        return (None,) * len(documents)
+
+    monkeypatch.setattr(pipeline, "store", store)
+    monkeypatch.setitem(TASK.start_trigger_args.trigger_kwargs["watch"], "jvm_opts", None)
+    (event,) = events()
+    assert isinstance(event, TaskFailedEvent)
+    assert [one.source["error"]["type"] for one in written] == ["InvalidRequest"]
+    assert "InvalidRequest: jvm_opts: is not text" in caplog.text + capsys.readouterr().out
+
+
 def test_what_stays_in_memory_is_not_searched_for_garbage(
     seen: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
