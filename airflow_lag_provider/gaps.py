@@ -31,7 +31,7 @@ class Seen:
 
     :param dag_id: the DAG that writes them; ``None`` when that isn't known.
     :param outcomes: by scheduled instant, ``None`` for a snapshot or the failure's ``error.type``.
-    :param before: whether there are documents shortly before the time that is looked at.
+    :param before: whether there are documents before the time that is looked at.
     """
 
     dag_id: str | None = None

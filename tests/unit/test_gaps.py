@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,6 +21,7 @@ from sqlalchemy.orm import scoped_session, sessionmaker
 from airflow_lag_provider import cli, gaps_airflow, gaps_command, gaps_report
 from airflow_lag_provider.gaps import MINUTE, Missing, Runs, Seen, Series, instants, missing
 from airflow_lag_provider.hooks import elasticsearch_gaps
+from airflow_lag_provider.hooks.elasticsearch import LagElasticsearchHook
 
 NOON = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 ORDERS, CLICKS, OTHER = Series("oasis", "orders"), Series("oasis", "clicks"), Series("eu", "orders")
@@ -287,6 +292,70 @@ def test_in_an_index_of_the_old_script_the_exact_topic_lies_below_the_text() -> 
     }
     names = [elasticsearch_gaps._exact(mappings, it) for it in ("topic", "airflow.dag_id", "a.b")]
     assert names == ["topic.keyword", "airflow.dag_id", "a.b"]
+
+
+def test_of_a_topic_that_was_away_for_days_any_older_document_counts(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The day before the time says nothing of it; only the late ones are asked for."""
+    buckets = [
+        {
+            "key": {
+                "mirror": "oasis",
+                "topic": topic,
+                "dag_id": "dag",
+                "at": int(when),
+                "error": None,
+            }
+        }
+        for topic, when in (
+            ("orders", at(3).timestamp() * 1000),
+            ("clicks", at(3).timestamp() * 1000),
+            ("whole", NOON.timestamp() * 1000),
+        )
+    ]
+    searched: list[Any] = []
+
+    class Client:
+        indices: Any
+
+        async def get_mapping(self, *, index: list[str], **_: Any) -> Any:
+            return SimpleNamespace(body={index[0]: {"mappings": {}}})
+
+        async def search(self, *, query: Any, **_: Any) -> Any:
+            in_time = query["bool"]["filter"][0]["range"]["airflow.scheduled_at"]["gte"]
+            page = {"buckets": buckets if in_time == NOON.isoformat() else []}
+            return {"aggregations": {"page": page}}
+
+        async def msearch(self, *, searches: list[Any], **_: Any) -> Any:
+            searched.extend(searches)
+            asked = [str(one) for one in searches[1::2]]
+            hits = [[{"_source": {}}] if "'orders'" in one else [] for one in asked]
+            fine = {"timed_out": False, "_shards": {"failed": 0}}
+            return {"responses": [{**fine, "hits": {"hits": one}} for one in hits]}
+
+    class Session:
+        async def ask(self, work: Any) -> Any:
+            client = Client()
+            client.indices = client
+            return await work(client)
+
+    @asynccontextmanager
+    async def session(_: Any) -> AsyncIterator[Session]:
+        yield Session()
+
+    monkeypatch.setattr(LagElasticsearchHook, "session", session)
+    series = asyncio.run(
+        elasticsearch_gaps.seen_series(
+            elasticsearch_conn_id="es", index="lag-%Y.%m", start=NOON, end=at(6)
+        )
+    )
+    assert {it.topic: one.before for it, one in series.items()} == {
+        "orders": True,
+        "clicks": False,
+        "whole": False,
+    }
+    assert searched[::2] == [{"index": ["lag-*.*"]}] * 2
 
 
 def test_airflow_is_asked_for_its_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
