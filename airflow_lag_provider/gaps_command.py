@@ -27,8 +27,8 @@ def report(
     mirror: str | None,
     topic: str | None,
     as_json: bool,
-) -> str:
-    """Return what the command prints.
+) -> tuple[str, str | None]:
+    """Return what the command prints, and why that isn't all, ``None`` when it is.
 
     :param path: the configuration, which names connection, index, mirrors and topics.
     :param start: the first instant, ISO 8601; `end`, before which the last one lies.
@@ -50,21 +50,23 @@ def report(
     )
     for series, dag in _configured(configuration):
         seen.setdefault(series, Seen(dag))
+    unread, unfinished = _unread(configuration)
     wanted = {it for it in seen if mirror in (None, it.mirror) and topic in (None, it.topic)}
     if not wanted:
         raise InvalidRequest(
             f"Nothing is watched with --mirror {mirror or 'any'} and --topic {topic or 'any'}: "
-            f"neither {path} nor the index has it."
+            f"neither {path} nor the index has it.{f' {unread}' if unread else ''}"
         )
     # Of all series, since the others' documents tell something too.
-    runs, note = _asked_airflow(seen, start=first, end=last)
+    runs, unasked = _asked_airflow(seen, start=first, end=last)
     found = [
         one
         for one in missing(seen, start=first, end=last, runs=runs)
         if Series(one.mirror, one.topic) in wanted
     ]
     written = gaps_report.as_json if as_json else gaps_report.text
-    return written(found, start=first, end=last, note=note)
+    note = "\n".join(words for words in (unasked, unread) if words) or None
+    return written(found, start=first, end=last, note=note), unfinished
 
 
 def _span(start: str | None, end: str | None, *, now: datetime) -> tuple[datetime, datetime]:
@@ -95,6 +97,16 @@ def _configured(configuration: Configuration) -> Iterator[tuple[Series, str]]:
         for topic in mirror.topics:
             name = topic.name if mirror.layout == "topic" else None
             yield Series(mirror.name, topic.name), dag_id(mirror.name, name)
+
+
+def _unread(configuration: Configuration) -> tuple[str | None, str | None]:
+    """Return the mistakes because of which mirrors are left out, and that there are some."""
+    if not configuration.mistakes:
+        return None, None
+    head = "Of mirrors with mistakes only topics with documents are listed:"
+    mistakes = [str(one) for one in configuration.mistakes]
+    unfinished = f"The list isn't complete, because {configuration.path} has mistakes."
+    return "\n".join([head, *mistakes]), unfinished
 
 
 def _asked_airflow(

@@ -253,6 +253,22 @@ def test_the_command_lists_what_the_configuration_names_and_nobody_wrote(
     assert [one["mirror"] for one in asked(capsys, runs, "--topic", "orders")["missing"]] == ["eu"]
 
 
+def test_mirrors_with_mistakes_are_named_and_the_command_fails(
+    asked: Any, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """Their topics without documents can't be listed, so the report is not clean."""
+    path = tmp_path / "mirrors.yaml"
+    path.write_text(f"{MIRRORS}  broken: {{colour: red}}\n")
+    with pytest.raises(SystemExit, match=r"isn't complete, because .*mirrors\.yaml has mistakes"):
+        asked(capsys, RuntimeError())
+    answer = json.loads(capsys.readouterr().out)
+    assert [one["mirror"] for one in answer["missing"]] == ["eu", "oasis"]
+    assert "database could not be asked" in answer["note"]
+    assert "mirrors.yaml:5: mirrors.broken.colour" in answer["note"]
+    with pytest.raises(SystemExit, match=r"(?s)Nothing is watched .*mirrors\.broken\.colour"):
+        asked(capsys, RuntimeError(), "--mirror", "broken")
+
+
 def test_a_topic_that_nobody_watches_has_not_simply_no_gaps(
     asked: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
