@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -102,6 +102,14 @@ def test_a_topic_that_never_had_a_document_is_missed_all_the_time() -> None:
     """The configuration names it, so somebody believes that it is watched."""
     series = {ORDERS: seen(*range(6)), CLICKS: Seen("dag")}
     assert found(series) == [("clicks", "gap", 0, 5, TOPICS)]
+
+
+def test_what_is_not_due_each_minute_has_failures_and_no_gaps() -> None:
+    """Its own runs alone are in a row, whenever they are due; to the others it is a witness."""
+    rare = seen(0, 20, m5="GroupNotFound", m10="GroupNotFound")
+    rare.every_minute = False
+    series = {ORDERS: rare, CLICKS: seen(*range(30))}
+    assert found(series, until=30) == [("orders", "failure", 5, 10, "GroupNotFound")]
 
 
 def test_what_airflow_knows_comes_first() -> None:
@@ -210,17 +218,21 @@ def asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     path.write_text(MIRRORS)
 
     def ask(
-        capsys: pytest.CaptureFixture[str], runs: Runs | Exception, *words: str
+        capsys: pytest.CaptureFixture[str],
+        runs: Runs | Exception,
+        *words: str,
+        others: Mapping[Series, Seen] = {},
     ) -> dict[str, Any]:
         async def seen_series(**keywords: Any) -> dict[Series, Seen]:
             assert keywords["index"] == "consumer_lag"
-            return {ORDERS: seen(*range(10), dag="consumer_lag.oasis.orders")}
+            return {ORDERS: seen(*range(10), dag="consumer_lag.oasis.orders"), **others}
 
         def runs_of(dag_ids: set[str], **_: Any) -> Runs:
             assert dag_ids == {
                 "consumer_lag.oasis.orders",
                 "consumer_lag.oasis.clicks",
                 "consumer_lag.eu",
+                *(one.dag_id for one in others.values()),
             }
             if isinstance(runs, Exception):
                 raise runs
@@ -251,6 +263,30 @@ def test_the_command_lists_what_the_configuration_names_and_nobody_wrote(
         "clicks"
     ]
     assert [one["mirror"] for one in asked(capsys, runs, "--topic", "orders")["missing"]] == ["eu"]
+
+
+def test_a_dag_of_your_own_has_no_gaps_for_its_schedule(
+    asked: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A note names it; a topic that the configuration had before is still due each minute."""
+    others = {
+        Series("g", "rare"): seen(0, 5, dag="mine", m7="GroupNotFound"),
+        Series("oasis", "before"): seen(0, dag="consumer_lag.oasis.before"),
+        Series("old", "before"): seen(0, dag="consumer_lag.old"),
+    }
+    answer = asked(capsys, Runs({}, {}), others=others)
+    lacking = {(one["mirror"], one["topic"], one["kind"]) for one in answer["missing"]}
+    assert lacking == {
+        ("eu", "orders", "gap"),
+        ("g", "rare", "failure"),
+        ("oasis", "before", "gap"),
+        ("oasis", "clicks", "gap"),
+        ("old", "before", "gap"),
+    }
+    assert answer["note"] == (
+        "Not looked at for gaps, since the schedules of your own DAGs aren't known: g/rare (mine)."
+    )
+    assert asked(capsys, Runs({}, {}), "--mirror", "old", others=others)["note"] is None
 
 
 def test_mirrors_with_mistakes_are_named_and_the_command_fails(
