@@ -149,16 +149,17 @@ def gaps(arguments: argparse.Namespace) -> None:
 
     from airflow_lag_provider import gaps_command
 
-    sys.stdout.write(
-        gaps_command.report(
-            path=mirrors_file(arguments.file),
-            start=arguments.start,
-            end=arguments.end,
-            mirror=arguments.mirror,
-            topic=arguments.topic,
-            as_json=arguments.json,
-        )
+    written, unfinished = gaps_command.report(
+        path=mirrors_file(arguments.file),
+        start=arguments.start,
+        end=arguments.end,
+        mirror=arguments.mirror,
+        topic=arguments.topic,
+        as_json=arguments.json,
     )
+    sys.stdout.write(written)
+    if unfinished:
+        sys.exit(unfinished)
 
 
 _FILE = Option(

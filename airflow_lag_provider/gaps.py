@@ -31,12 +31,15 @@ class Seen:
 
     :param dag_id: the DAG that writes them; ``None`` when that isn't known.
     :param outcomes: by scheduled instant, ``None`` for a snapshot or the failure's ``error.type``.
-    :param before: whether there are documents shortly before the time that is looked at.
+    :param before: whether there are documents before the time that is looked at.
+    :param every_minute: whether it is due at each instant; else nothing is a gap, since nobody
+        knows when it is.
     """
 
     dag_id: str | None = None
     outcomes: dict[datetime, str | None] = field(default_factory=dict)
     before: bool = False
+    every_minute: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +108,7 @@ def missing(
         begin = min(one.outcomes) if one.outcomes and not one.before else start
         lacking = [
             (number, at, *_why(series, one, at, witnesses, runs))
-            for number, at in enumerate(due)
+            for number, at in enumerate(due if one.every_minute else sorted(one.outcomes))
             if at >= begin and one.outcomes.get(at, "") is not None
         ]
         # In a row: the number grows with the place in the list.

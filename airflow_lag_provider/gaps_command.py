@@ -12,6 +12,7 @@ from airflow_lag_provider.config import Configuration
 from airflow_lag_provider.dag_factory import dag_id
 from airflow_lag_provider.errors import InvalidRequest
 from airflow_lag_provider.gaps import Runs, Seen, Series, instants, missing
+from airflow_lag_provider.remarks import named
 
 DAY = timedelta(days=1)
 # Until then the last tries of a run may still write.
@@ -27,8 +28,8 @@ def report(
     mirror: str | None,
     topic: str | None,
     as_json: bool,
-) -> str:
-    """Return what the command prints.
+) -> tuple[str, str | None]:
+    """Return what the command prints, and why that isn't all, ``None`` when it is.
 
     :param path: the configuration, which names connection, index, mirrors and topics.
     :param start: the first instant, ISO 8601; `end`, before which the last one lies.
@@ -48,23 +49,29 @@ def report(
             end=last,
         )
     )
-    for series, dag in _configured(configuration):
+    configured = dict(_configured(configuration))
+    for series, one in seen.items():
+        one.every_minute = series in configured or _is_generated(series, one.dag_id)
+    for series, dag in configured.items():
         seen.setdefault(series, Seen(dag))
+    unread, unfinished = _unread(configuration)
     wanted = {it for it in seen if mirror in (None, it.mirror) and topic in (None, it.topic)}
     if not wanted:
         raise InvalidRequest(
             f"Nothing is watched with --mirror {mirror or 'any'} and --topic {topic or 'any'}: "
-            f"neither {path} nor the index has it."
+            f"neither {path} nor the index has it.{f' {unread}' if unread else ''}"
         )
     # Of all series, since the others' documents tell something too.
-    runs, note = _asked_airflow(seen, start=first, end=last)
+    runs, unasked = _asked_airflow(seen, start=first, end=last)
     found = [
         one
         for one in missing(seen, start=first, end=last, runs=runs)
         if Series(one.mirror, one.topic) in wanted
     ]
     written = gaps_report.as_json if as_json else gaps_report.text
-    return written(found, start=first, end=last, note=note)
+    sentences = (unasked, unread, _not_known({it: seen[it] for it in wanted}))
+    note = "\n".join(words for words in sentences if words) or None
+    return written(found, start=first, end=last, note=note), unfinished
 
 
 def _span(start: str | None, end: str | None, *, now: datetime) -> tuple[datetime, datetime]:
@@ -95,6 +102,30 @@ def _configured(configuration: Configuration) -> Iterator[tuple[Series, str]]:
         for topic in mirror.topics:
             name = topic.name if mirror.layout == "topic" else None
             yield Series(mirror.name, topic.name), dag_id(mirror.name, name)
+
+
+def _is_generated(series: Series, dag: str | None) -> bool:
+    """Return whether a DAG is one that the factory makes, with its run each minute."""
+    return dag in (dag_id(series.mirror, series.topic), dag_id(series.mirror))
+
+
+def _not_known(seen: dict[Series, Seen]) -> str | None:
+    """Return a sentence that names what has no gaps because nobody knows when it is due."""
+    others = sorted(it for it, one in seen.items() if not one.every_minute)
+    words = named([f"{it.mirror}/{it.topic} ({seen[it].dag_id})" for it in others])
+    if not others:
+        return None
+    return f"Not looked at for gaps, since the schedules of your own DAGs aren't known: {words}."
+
+
+def _unread(configuration: Configuration) -> tuple[str | None, str | None]:
+    """Return the mistakes because of which mirrors are left out, and that there are some."""
+    if not configuration.mistakes:
+        return None, None
+    head = "Of mirrors with mistakes only topics with documents are listed:"
+    mistakes = [str(one) for one in configuration.mistakes]
+    unfinished = f"The list isn't complete, because {configuration.path} has mistakes."
+    return "\n".join([head, *mistakes]), unfinished
 
 
 def _asked_airflow(

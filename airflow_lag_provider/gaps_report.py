@@ -16,7 +16,7 @@ def text(missing: Sequence[Missing], *, start: datetime, end: datetime, note: st
     """Return the table, with a sentence below it.
 
     :param start: the first instant that was looked at, and `end`, before which the last one lies.
-    :param note: why something could not be asked, ``None`` when all could.
+    :param note: what could not be asked or read, ``None`` when all could.
     """
     rows = [_HEAD, *map(_row, missing)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(_HEAD))]

@@ -2,7 +2,8 @@
 
 Kafka numbers partitions from 0, adds them, and never takes one away: a topic with fewer of them,
 or with an end offset that fell, is another topic of the same name. (An end offset also falls when
-a broker that lacked the last messages was made leader: `unclean.leader.election.enable`.)
+a broker that lacked the last messages was made leader: `unclean.leader.election.enable`, and with
+brokers before 2.1 it may fall a little after a clean change of leader: KIP-207.)
 
 A partition that a snapshot had counts as missing in all later ones that lack it, until it is back,
 the topic is recognised as made anew, or two snapshots in a row show that the topic has no more
@@ -65,9 +66,14 @@ DOCUMENT_FIELDS = (
     "partition.id",
     "partition.end",
     "partition.consumer",
+    "partitions.missing",
     "partitions.missing_ids",
 )
-"""The fields of a document that :meth:`Shape.of_document` reads."""
+"""The fields of a document that :meth:`Shape.of_document` reads.
+
+Elasticsearch leaves out an object of which it finds no field, so ``partitions.missing``, which each
+of these documents has, keeps ``partitions`` there.
+"""
 
 
 def compared(snapshot: TopicSnapshot, before: Shape | None) -> TopicSnapshot:

@@ -54,14 +54,19 @@ class Observation:
     :param failed: the other topics.
     :param error: why they are among them: the first topic's, with notes on the others; ``None``
         when all are stored.
-    :param recorded: whether each topic has its document, of a snapshot or a failure, or it waits.
+    :param others: all that went wrong besides: with other topics, and with their documents.
     """
 
     # Not shown: asyncio.run makes the text of a result twice, for nobody.
     stored: tuple[StoredSnapshot, ...] = field(repr=False)
     failed: tuple[str, ...] = ()
     error: LagError | None = None
-    recorded: bool = True
+    others: tuple[LagError, ...] = field(default=(), repr=False)
+
+    @property
+    def retry_helps(self) -> bool:
+        """Whether another try may store more: a snapshot, or the document of a failure."""
+        return any(one.retriable for one in (self.error, *self.others) if one)
 
 
 @dataclass(frozen=True, slots=True)
@@ -277,8 +282,8 @@ def _observation(
         error.add_note(f"Failed topics, {len(errors)} of {len(results)}: {named}.")
     if error and unwritten:
         error.add_note(f"The failure document could not be written either: {unwritten}")
-    recorded = not any(isinstance(fate, LagError) for fate in fates)
-    return Observation(tuple(stored), tuple(errors), error, recorded)
+    refused = [fate for fate in fates if isinstance(fate, LagError)]
+    return Observation(tuple(stored), tuple(errors), error, (*errors.values(), *refused))
 
 
 async def _unexpected(error: Exception) -> UnexpectedError:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
@@ -12,14 +13,17 @@ from elasticsearch import AsyncElasticsearch, NotFoundError
 
 from airflow_lag_provider.gaps import Seen, Series
 from airflow_lag_provider.hooks.elasticsearch import LagElasticsearchHook
+from airflow_lag_provider.hooks.elasticsearch_history import answers
 from airflow_lag_provider.hooks.elasticsearch_session import Session
 from airflow_lag_provider.run import index_name
 
-# A series without a document in so long was not watched.
+# A series that is in no configuration, and without a document in so long, was not watched.
 LOOK_BACK = timedelta(days=1)
 # So much is asked for together: a page of buckets makes Elasticsearch look at all documents of it.
 _CHUNK = timedelta(hours=6)
 _PAGE = 10_000
+# So many series in one request.
+_SEARCHES = 50
 _AT = "airflow.scheduled_at"
 _EXACT = ("mirror", "topic", "airflow.dag_id", "airflow.run_type", "error.type")
 
@@ -46,6 +50,10 @@ async def seen_series(
             async for bucket in _buckets(it, index, at, min(at + _CHUNK, end), by_instant=True):
                 _add(series[_of(bucket)], bucket["key"])
             at += _CHUNK
+        # After a long time away the day before says nothing.
+        late = [it for it, one in series.items() if not one.before and start not in one.outcomes]
+        for old in await _with_documents(it, index, late, before=start):
+            series[old].before = True
     return dict(series)
 
 
@@ -61,11 +69,49 @@ def _add(one: Seen, key: Mapping[str, Any]) -> None:
         one.outcomes[at] = key["error"]
 
 
+async def _with_documents(
+    session: Session, pattern: str, asked: Sequence[Series], *, before: datetime
+) -> list[Series]:
+    """Return those of some series that have a document before an instant, however old."""
+    names = [re.sub("%.", "*", pattern)]
+    found: list[Series] = []
+    for indices, fields in await _grouped(session, names) if asked else ():
+        for first in range(0, len(asked), _SEARCHES):
+            some = asked[first : first + _SEARCHES]
+            searches: list[Mapping[str, Any]] = []
+            for one in some:
+                searches += [{"index": indices}, _any_document(one, fields, before=before)]
+            answer = await session.ask(partial(_searched, searches=searches))
+            documents = answers(answer["responses"], index=pattern)
+            found += [one for one, it in zip(some, documents, strict=True) if it is not None]
+    return found
+
+
+def _any_document(series: Series, fields: _Fields, *, before: datetime) -> dict[str, Any]:
+    filters = [
+        {"range": {_AT: {"lt": before.isoformat()}}},
+        {"term": {fields["airflow.run_type"]: "scheduled"}},
+        {"term": {fields["mirror"]: series.mirror}},
+        {"term": {fields["topic"]: series.topic}},
+    ]
+    return {
+        "size": 1,
+        "terminate_after": 1,
+        "track_total_hits": False,
+        "_source": ["topic"],
+        "query": {"bool": {"filter": filters}},
+    }
+
+
+async def _searched(client: AsyncElasticsearch, *, searches: list[Mapping[str, Any]]) -> Any:
+    return await client.msearch(searches=searches, ignore_unavailable=True)
+
+
 async def _buckets(
     session: Session, pattern: str, start: datetime, end: datetime, *, by_instant: bool
 ) -> AsyncIterator[Mapping[str, Any]]:
     """Yield a bucket for each series, or for each of its instants and outcomes."""
-    for indices, fields in await _indices(session, pattern, start, end):
+    for indices, fields in await _grouped(session, _names(pattern, start, end)):
         sources = [_source(name, fields[name]) for name in ("mirror", "topic")]
         sources.append(_source("dag_id", fields["airflow.dag_id"]))
         if by_instant:
@@ -109,12 +155,11 @@ async def _page(
     return answer["aggregations"]["page"]
 
 
-async def _indices(session: Session, pattern: str, start: datetime, end: datetime) -> list[_Group]:
-    """Return the indices of some time that are there, those with the same exact fields together.
+async def _grouped(session: Session, names: list[str]) -> list[_Group]:
+    """Return the indices that are there, those with the same exact fields together.
 
     In an index of the old script `topic` is a text, and what is exact lies below it.
     """
-    names = _names(pattern, start, end)
     mappings = await session.ask(partial(_mappings, names=names))
     groups: dict[tuple[str, ...], _Group] = {}
     for name, one in mappings.items():

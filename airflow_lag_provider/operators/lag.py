@@ -13,7 +13,7 @@ from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS, A
 from airflow.triggers.base import StartTriggerArgs
 
 from airflow_lag_provider.command import DEFAULT_JVM_OPTS, DEFAULT_TOOL
-from airflow_lag_provider.doors import failure, run_of, sentences, summary
+from airflow_lag_provider.doors import command_of, failure, run_of, sentences, summary
 from airflow_lag_provider.ended import RecordedFailure
 from airflow_lag_provider.watch import Watch
 
@@ -158,7 +158,8 @@ class SSHLagOperator(BaseOperator):
     def execute(self, context: Context) -> dict[str, Any] | None:
         """Take the snapshot, write the document and return a summary of it.
 
-        :raises LagError: an error that a retry may help; any other ends the task without retries.
+        :raises LagError: an error, where a retry may help any topic or its document; any other
+            ends the task without retries.
         """
         # Here, because asyncssh and elasticsearch must not be imported with the DAG file.
         from airflow_lag_provider.observe import observe_alone
@@ -167,7 +168,7 @@ class SSHLagOperator(BaseOperator):
         run = run_of(
             context["dag_run"], context["ti"], interval_end=context.get("data_interval_end")
         )
-        self.log.info("Describe command: %s", watch.command)
+        self.log.info("Describe command: %s", command_of(watch))
         seen = asyncio.run(observe_alone(watch, run))
         if seen.stored:
             self.log.info("%s", sentences(seen))
@@ -177,7 +178,7 @@ class SSHLagOperator(BaseOperator):
         if result is not None:
             # What a task that raises returns is lost, and of many topics most may be stored.
             context["ti"].xcom_push(key="return_value", value=result)
-        if seen.error.retriable:
+        if seen.retry_helps:
             raise seen.error
         raise AirflowFailException(failure(seen.error)) from seen.error
 

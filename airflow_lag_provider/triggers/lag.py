@@ -32,7 +32,7 @@ _REMEMBERED_SECONDS = 300.0
 
 @dataclass(frozen=True, slots=True)
 class _Final:
-    """A failure that no other try of its run can help, and whose documents are written.
+    """A failure that no other try of its run can help, nor its documents.
 
     :param try_number: the try that met it.
     :param words: what went wrong.
@@ -58,7 +58,9 @@ class LagTrigger(BaseTrigger):
     group that isn't there is too much. So where no retry can help, the further tries end at once
     with the failure of the first, without a describe and without touching its document. That is
     remembered in this process alone: another triggerer describes once more, which does no harm.
-    A failure whose document could not be written is tried again for the document's sake.
+    A task that somebody clears is tried anew.
+    A failure whose document could not be written is tried again for the document's sake, unless
+    that was refused for a reason that stays.
 
     Airflow 2.11 would not try again at all, so there a failure that a retry may help is handed to
     a worker, which fails with it.
@@ -70,17 +72,19 @@ class LagTrigger(BaseTrigger):
         super().__init__()  # type: ignore[no-untyped-call]  # Airflow's
         self.watch = watch
         self._dag_run: Any = None
+        self._retries = 0
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return the class's path and the argument."""
         return f"{type(self).__module__}.{type(self).__qualname__}", {"watch": dict(self.watch)}
 
     def render_template_fields(self, context: Any, jinja_env: Any = None) -> None:
-        """Keep the run that the context is of: Airflow 3 calls this before :meth:`run`.
+        """Keep the run and the retries of the context: Airflow 3 calls this before :meth:`run`.
 
         There is nothing to render, and no environment to make for it on the event loop.
         """
         self._dag_run = context.get("dag_run")
+        self._retries = getattr(context.get("task"), "retries", 0)
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Yield the one event that ends the task, or sends it on to a worker."""
@@ -107,7 +111,8 @@ class LagTrigger(BaseTrigger):
             yield _sent_on({})
             return
         final = _finals.get(_key(run))
-        if final and final.try_number < run.try_number:
+        # A task that somebody cleared counts its tries on, beyond its retries.
+        if final and final.try_number < run.try_number <= self._retries + 1:
             from airflow_lag_provider.task_log import told
 
             text = "Nothing was tried, since no retry helps what try %d met: %s"
@@ -127,11 +132,12 @@ class LagTrigger(BaseTrigger):
 
         dag_run = self._dag_run
         run = run_of(dag_run, self.task_instance, interval_end=dag_run.data_interval_end)
-        reason = "somebody marked or cleared it, or its run, while it was in the triggerer"
+        # Airflow says the same when it gives the trigger to another triggerer.
+        reason = "its trigger was cancelled, as when somebody marks or clears the task or its run"
         await leave_documents(Watch.from_json(self.watch), run, reason=reason)
 
     async def _event(self, watch: Watch, run: Run, seen: Observation) -> TriggerEvent:
-        from airflow_lag_provider.doors import failure, sentences, summary
+        from airflow_lag_provider.doors import command_of, failure, sentences, summary
         from airflow_lag_provider.task_log import told
 
         if seen.stored:
@@ -141,10 +147,10 @@ class LagTrigger(BaseTrigger):
         if seen.error is None:
             return TaskSuccessEvent(xcoms=xcoms)
         words = failure(seen.error)
-        await told(self.log.error, "%s Describe command: %s", words, watch.command)
-        if seen.error.retriable and not AIRFLOW_V_3_0_PLUS:
+        await told(self.log.error, "%s Describe command: %s", words, command_of(watch))
+        if seen.retry_helps and not AIRFLOW_V_3_0_PLUS:
             return _sent_on({"error": words, "result": result})
-        if seen.recorded and not seen.error.retriable:
+        if AIRFLOW_V_3_0_PLUS and not seen.retry_helps:
             _remember(run, words, xcoms)
         return TaskFailedEvent(xcoms=xcoms)
 

@@ -138,6 +138,20 @@ def test_a_series_knows_its_dag_and_whether_it_was_there_before(pattern: str) ->
     assert found[CLICKS].dag_id == "consumer_lag.oasis.clicks-eu"
 
 
+@pytest.mark.parametrize("pattern", ["consumer_lag", "consumer_lag-away-%Y.%m.%d"])
+def test_a_topic_that_was_away_for_days_was_watched_all_the_same(
+    bench: Bench, pattern: str
+) -> None:
+    """An old document makes the time until the new ones a gap; a new topic has none."""
+    days = 1440 * 3
+    for due in (at(-days), at(0)):
+        bench.elasticsearch.request("DELETE", f"/{due:{pattern}}?ignore_unavailable=true")
+    several = [document(topic, 5) for topic in ("orders", "clicks-eu")]
+    store(bench, [document("orders", -days), *several], pattern)
+    found = seen(pattern)
+    assert (found[ORDERS].before, found[CLICKS].before) == (True, False)
+
+
 def test_without_an_index_nothing_was_seen(bench: Bench) -> None:
     """Before the first document there is no error, only nothing."""
     assert seen("consumer_lag") == {}

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,6 +21,7 @@ from sqlalchemy.orm import scoped_session, sessionmaker
 from airflow_lag_provider import cli, gaps_airflow, gaps_command, gaps_report
 from airflow_lag_provider.gaps import MINUTE, Missing, Runs, Seen, Series, instants, missing
 from airflow_lag_provider.hooks import elasticsearch_gaps
+from airflow_lag_provider.hooks.elasticsearch import LagElasticsearchHook
 
 NOON = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 ORDERS, CLICKS, OTHER = Series("oasis", "orders"), Series("oasis", "clicks"), Series("eu", "orders")
@@ -97,6 +102,14 @@ def test_a_topic_that_never_had_a_document_is_missed_all_the_time() -> None:
     """The configuration names it, so somebody believes that it is watched."""
     series = {ORDERS: seen(*range(6)), CLICKS: Seen("dag")}
     assert found(series) == [("clicks", "gap", 0, 5, TOPICS)]
+
+
+def test_what_is_not_due_each_minute_has_failures_and_no_gaps() -> None:
+    """Its own runs alone are in a row, whenever they are due; to the others it is a witness."""
+    rare = seen(0, 20, m5="GroupNotFound", m10="GroupNotFound")
+    rare.every_minute = False
+    series = {ORDERS: rare, CLICKS: seen(*range(30))}
+    assert found(series, until=30) == [("orders", "failure", 5, 10, "GroupNotFound")]
 
 
 def test_what_airflow_knows_comes_first() -> None:
@@ -205,17 +218,21 @@ def asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     path.write_text(MIRRORS)
 
     def ask(
-        capsys: pytest.CaptureFixture[str], runs: Runs | Exception, *words: str
+        capsys: pytest.CaptureFixture[str],
+        runs: Runs | Exception,
+        *words: str,
+        others: Mapping[Series, Seen] = {},
     ) -> dict[str, Any]:
         async def seen_series(**keywords: Any) -> dict[Series, Seen]:
             assert keywords["index"] == "consumer_lag"
-            return {ORDERS: seen(*range(10), dag="consumer_lag.oasis.orders")}
+            return {ORDERS: seen(*range(10), dag="consumer_lag.oasis.orders"), **others}
 
         def runs_of(dag_ids: set[str], **_: Any) -> Runs:
             assert dag_ids == {
                 "consumer_lag.oasis.orders",
                 "consumer_lag.oasis.clicks",
                 "consumer_lag.eu",
+                *(one.dag_id for one in others.values()),
             }
             if isinstance(runs, Exception):
                 raise runs
@@ -246,6 +263,46 @@ def test_the_command_lists_what_the_configuration_names_and_nobody_wrote(
         "clicks"
     ]
     assert [one["mirror"] for one in asked(capsys, runs, "--topic", "orders")["missing"]] == ["eu"]
+
+
+def test_a_dag_of_your_own_has_no_gaps_for_its_schedule(
+    asked: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A note names it; a topic that the configuration had before is still due each minute."""
+    others = {
+        Series("g", "rare"): seen(0, 5, dag="mine", m7="GroupNotFound"),
+        Series("oasis", "before"): seen(0, dag="consumer_lag.oasis.before"),
+        Series("old", "before"): seen(0, dag="consumer_lag.old"),
+    }
+    answer = asked(capsys, Runs({}, {}), others=others)
+    lacking = {(one["mirror"], one["topic"], one["kind"]) for one in answer["missing"]}
+    assert lacking == {
+        ("eu", "orders", "gap"),
+        ("g", "rare", "failure"),
+        ("oasis", "before", "gap"),
+        ("oasis", "clicks", "gap"),
+        ("old", "before", "gap"),
+    }
+    assert answer["note"] == (
+        "Not looked at for gaps, since the schedules of your own DAGs aren't known: g/rare (mine)."
+    )
+    assert asked(capsys, Runs({}, {}), "--mirror", "old", others=others)["note"] is None
+
+
+def test_mirrors_with_mistakes_are_named_and_the_command_fails(
+    asked: Any, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """Their topics without documents can't be listed, so the report is not clean."""
+    path = tmp_path / "mirrors.yaml"
+    path.write_text(f"{MIRRORS}  broken: {{colour: red}}\n")
+    with pytest.raises(SystemExit, match=r"isn't complete, because .*mirrors\.yaml has mistakes"):
+        asked(capsys, RuntimeError())
+    answer = json.loads(capsys.readouterr().out)
+    assert [one["mirror"] for one in answer["missing"]] == ["eu", "oasis"]
+    assert "database could not be asked" in answer["note"]
+    assert "mirrors.yaml:5: mirrors.broken.colour" in answer["note"]
+    with pytest.raises(SystemExit, match=r"(?s)Nothing is watched .*mirrors\.broken\.colour"):
+        asked(capsys, RuntimeError(), "--mirror", "broken")
 
 
 def test_a_topic_that_nobody_watches_has_not_simply_no_gaps(
@@ -287,6 +344,70 @@ def test_in_an_index_of_the_old_script_the_exact_topic_lies_below_the_text() -> 
     }
     names = [elasticsearch_gaps._exact(mappings, it) for it in ("topic", "airflow.dag_id", "a.b")]
     assert names == ["topic.keyword", "airflow.dag_id", "a.b"]
+
+
+def test_of_a_topic_that_was_away_for_days_any_older_document_counts(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The day before the time says nothing of it; only the late ones are asked for."""
+    buckets = [
+        {
+            "key": {
+                "mirror": "oasis",
+                "topic": topic,
+                "dag_id": "dag",
+                "at": int(when),
+                "error": None,
+            }
+        }
+        for topic, when in (
+            ("orders", at(3).timestamp() * 1000),
+            ("clicks", at(3).timestamp() * 1000),
+            ("whole", NOON.timestamp() * 1000),
+        )
+    ]
+    searched: list[Any] = []
+
+    class Client:
+        indices: Any
+
+        async def get_mapping(self, *, index: list[str], **_: Any) -> Any:
+            return SimpleNamespace(body={index[0]: {"mappings": {}}})
+
+        async def search(self, *, query: Any, **_: Any) -> Any:
+            in_time = query["bool"]["filter"][0]["range"]["airflow.scheduled_at"]["gte"]
+            page = {"buckets": buckets if in_time == NOON.isoformat() else []}
+            return {"aggregations": {"page": page}}
+
+        async def msearch(self, *, searches: list[Any], **_: Any) -> Any:
+            searched.extend(searches)
+            asked = [str(one) for one in searches[1::2]]
+            hits = [[{"_source": {}}] if "'orders'" in one else [] for one in asked]
+            fine = {"timed_out": False, "_shards": {"failed": 0}}
+            return {"responses": [{**fine, "hits": {"hits": one}} for one in hits]}
+
+    class Session:
+        async def ask(self, work: Any) -> Any:
+            client = Client()
+            client.indices = client
+            return await work(client)
+
+    @asynccontextmanager
+    async def session(_: Any) -> AsyncIterator[Session]:
+        yield Session()
+
+    monkeypatch.setattr(LagElasticsearchHook, "session", session)
+    series = asyncio.run(
+        elasticsearch_gaps.seen_series(
+            elasticsearch_conn_id="es", index="lag-%Y.%m", start=NOON, end=at(6)
+        )
+    )
+    assert {it.topic: one.before for it, one in series.items()} == {
+        "orders": True,
+        "clicks": False,
+        "whole": False,
+    }
+    assert searched[::2] == [{"index": ["lag-*.*"]}] * 2
 
 
 def test_airflow_is_asked_for_its_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -263,6 +263,31 @@ def test_each_topic_learns_the_fate_of_its_own_document(
     assert seen.error.__notes__ == ["Failed topics, 2 of 3: clicks, payments."]
 
 
+@pytest.mark.parametrize(
+    ("topics", "refused", "helps"),
+    [
+        # The first topic's error alone would be final.
+        (("payments", "orders"), {"orders": ElasticsearchUnreachable("No connection.")}, True),
+        (("payments",), {"payments": ElasticsearchUnreachable("No connection.")}, True),
+        (("payments",), {"payments": DocumentRefused("Field p0 is a date.")}, False),
+        (("payments", "orders"), {}, False),
+    ],
+)
+def test_a_retry_helps_when_it_may_store_more(
+    monkeypatch: pytest.MonkeyPatch,
+    store: Store,
+    topics: tuple[str, ...],
+    refused: dict[str, StoreError],
+    helps: bool,
+) -> None:
+    """Any topic's snapshot counts, and the document of a failure, whatever the error shown."""
+    prints(monkeypatch)
+    store.refused = refused
+    seen = asyncio.run(pipeline.observe(replace(WATCH, topics=topics), RUN))
+    assert isinstance(seen.error, TopicNotInGroup)
+    assert seen.retry_helps is helps
+
+
 def test_a_failed_describe_leaves_a_failure_document_for_each_topic(
     monkeypatch: pytest.MonkeyPatch, store: Store
 ) -> None:

@@ -46,7 +46,8 @@ class Report:
     :param tested: what ``test_connection`` has returned.
     :param stored: version and lag of the document in the server, after each of the writes.
     :param outcomes: what ``outcomes`` has returned for the document and for one that isn't there.
-    :param latest: what ``latest`` has returned for a topic with a snapshot and for one without.
+    :param latest: what ``latest`` has returned for a topic whose snapshot lacks a partition, for
+        one whose snapshot lacks none, and for one without a snapshot.
     :param mapping: the index's mapping in the server.
     """
 
@@ -143,9 +144,11 @@ def test_the_newest_snapshot_of_a_topic_can_be_asked(
     combination: tuple[str, str, Report],
 ) -> None:
     """The answer has what partitions are compared by, and nothing for a topic without one."""
-    found, none = combination[2].latest
-    assert found is not None
-    assert Shape.of_document(found).ends == {0: 5, 3: None}
+    lacking, whole, none = combination[2].latest
+    assert lacking is not None
+    assert Shape.of_document(lacking).ends == {0: 5, 3: None}
+    assert whole is not None
+    assert Shape.of_document(whole).ends == {0: 5}
     assert none is None
 
 
@@ -180,18 +183,19 @@ def _report(url: str, index: str) -> Report:
 
 
 async def _latest(hook: LagElasticsearchHook, url: str) -> list[Any]:
-    """Write a snapshot of topic orders, and ask for it and for one of topic clicks."""
+    """Write snapshots of two topics, and ask for them and for one of a topic without."""
     taken_at = datetime.now(UTC)
-    row = PartitionLag("orders", 0, 4, 5, 1)
-    snapshot = TopicSnapshot("oasis", "g", "orders", taken_at, "empty", (row,), missing=(3,))
     run = {"event": {"outcome": "success"}, "airflow": {"run_type": "scheduled"}}
-    source = snapshot.to_document() | run
+    written: dict[str, tuple[int, ...]] = {"orders": (3,), "payments": ()}
     questions = [
         Question(mirror="oasis", group="g", topic=topic, before=taken_at + timedelta(seconds=1))
-        for topic in ("orders", "clicks")
+        for topic in (*written, "clicks")
     ]
     async with hook.session() as session:
-        await session.write(Document(id="a snapshot", version=1, source=source))
+        for topic, missing in written.items():
+            row = PartitionLag(topic, 0, 4, 5, 1)
+            one = TopicSnapshot("oasis", "g", topic, taken_at, "empty", (row,), missing=missing)
+            await session.write(Document(id=topic, version=1, source=one.to_document() | run))
         _get(f"{url}/_refresh")
         return list(await session.latest(*questions))
 
