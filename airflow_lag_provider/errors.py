@@ -45,6 +45,7 @@ Each class knows whether a retry can help (``retriable``) and what the person on
     │   ├── ElasticsearchAccessDenied
     │   ├── ElasticsearchOverloaded
     │   ├── IndexBlocked
+    │   ├── IndexUnusable
     │   ├── DocumentRefused
     │   ├── DocumentUnreadable
     │   ├── SpoolFull
@@ -99,6 +100,7 @@ from airflow_lag_provider.errors_store import (
     ElasticsearchTimedOut,
     ElasticsearchUnreachable,
     IndexBlocked,
+    IndexUnusable,
     SpoolFull,
     SpoolUnusable,
     StoreError,
@@ -131,6 +133,7 @@ __all__ = [
     "GroupStateUnknown",
     "HostKeyNotTrusted",
     "IndexBlocked",
+    "IndexUnusable",
     "InvalidRequest",
     "JavaFailed",
     "JavaNotFound",

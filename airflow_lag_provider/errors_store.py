@@ -54,6 +54,16 @@ class IndexBlocked(StoreError):
     advice = "Look at the index's `index.blocks.*` settings and at the free disk space."
 
 
+class IndexUnusable(StoreError):
+    """The index isn't there or can't be completed, and Elasticsearch refuses to see to it."""
+
+    advice = (
+        "Check the limit of shards (`cluster.max_shards_per_node`) and of fields "
+        "(`index.mapping.total_fields.limit`), the index's templates and aliases, and "
+        "`action.auto_create_index`."
+    )
+
+
 class DocumentRefused(StoreError):
     """Elasticsearch refused the document or the request itself."""
 

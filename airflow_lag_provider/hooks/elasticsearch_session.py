@@ -22,7 +22,7 @@ from elasticsearch import (
     NotFoundError,
 )
 
-from airflow_lag_provider.errors import StoreError
+from airflow_lag_provider.errors import DocumentRefused, IndexUnusable, StoreError
 from airflow_lag_provider.hooks.elasticsearch_client import item_error, read_error, store_error
 from airflow_lag_provider.hooks.elasticsearch_history import Question, answers, searches
 from airflow_lag_provider.hooks.elasticsearch_index import missing_mapping
@@ -89,8 +89,12 @@ class Session:
         :raises StoreError: none of them could be written.
         """
         if not self._index_is_ready:
-            async with self._limited():
-                await self._ensure_index()
+            try:
+                async with self._limited():
+                    await self._ensure_index()
+            except DocumentRefused as error:
+                # No document was sent yet: somebody can mend this, and each of them fits then.
+                raise IndexUnusable(error.message) from error
             self._index_is_ready = True
         if len(documents) > 1:
             return await self._write_many(documents)

@@ -24,6 +24,7 @@ from airflow_lag_provider.errors import (
     ElasticsearchTimedOut,
     ElasticsearchUnreachable,
     IndexBlocked,
+    IndexUnusable,
     SpoolFull,
     SpoolUnusable,
     StoreError,
@@ -149,6 +150,7 @@ AWAY = [
     ElasticsearchOverloaded("429."),
     ElasticsearchAccessDenied("403."),
     IndexBlocked("Read-only."),
+    IndexUnusable("No shards left."),
     RuntimeError("what nobody thought of"),
 ]
 
