@@ -16,6 +16,7 @@ from airflow_lag_provider.errors import (
     DocumentRefused,
     ElasticsearchConnectionInvalid,
     ElasticsearchTimedOut,
+    SpoolFull,
     SpoolUnusable,
     StoreError,
 )
@@ -25,6 +26,7 @@ from airflow_lag_provider.shared_work import detached
 from airflow_lag_provider.spool import Spool
 from airflow_lag_provider.spool_entry import Entry, FileName, Kind, connection_key
 from airflow_lag_provider.spool_file import SpoolFile
+from airflow_lag_provider.spool_keeper import append_each
 from airflow_lag_provider.task_log import told
 
 log = logging.getLogger(__name__)
@@ -140,14 +142,19 @@ async def _flush_file(
 
 
 def _settle(spool: Spool, file: SpoolFile, rest: Sequence[Entry], letters: Sequence[Entry]) -> None:
-    """Leave the rest in a file, not before the dead letters are on the disk."""
-    if letters:
-        spool.refuse(letters)
-        for one in letters:
-            log.warning(
-                "Elasticsearch refused document %s/%s of topic %s; it is kept with the reason: %s",
-                *(one.index, one.id, one.source.get("topic"), one.reason),
-            )
+    """Leave the rest in a file, not before the dead letters are on the disk, or counted."""
+    for one, kept in zip(
+        letters, append_each(spool, "refused", [[one] for one in letters]), strict=True
+    ):
+        full = isinstance(kept, SpoolFull)
+        if isinstance(kept, Exception) and not full:
+            raise kept
+        log.warning(
+            "Elasticsearch refused document %s/%s of topic %s; it is %s: %s",
+            *(one.index, one.id, one.source.get("topic")),
+            "lost, because there is no room for more of them" if full else "kept with the reason",
+            one.reason,
+        )
     file.keep(tuple(rest))
 
 

@@ -335,6 +335,29 @@ def test_what_is_refused_does_not_block_the_rest(
     }
 
 
+def test_refused_documents_without_room_are_counted_and_logged(
+    cluster: Cluster,
+    spool: Spool,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Of those that waited and of those of a task: they don't wait on, and are not kept."""
+    letter = len(entry("1", reason="Field p0 is a date.").to_line())
+    monkeypatch.setattr("airflow_lag_provider.spool._REFUSED_BYTES", letter)
+    monkeypatch.setattr(spool, "max_bytes", 4 * letter)
+    cluster.refused = {"1", "2", "3"}
+    spool.append([entry(name) for name in "102"])
+    flushed = asyncio.run(flush(spool))
+    assert (flushed.sent, flushed.refused, flushed.left) == (["0"], ["1", "2"], 0)
+    assert (ids(spool), ids(spool, "refused")) == ([], ["1"])
+    assert "document lag/1 of topic t; it is kept with the reason: Field p0" in caplog.text
+    assert "document lag/2 of topic t; it is lost, because there is no room" in caplog.text
+    (fate,) = asyncio.run(stored(document("3")))
+    assert type(fate) is DocumentRefused
+    assert "Refused documents that could not be kept: 1." in caplog.text
+    assert spool.dropped().documents == 2
+
+
 def test_what_was_refused_can_be_sent_again(cluster: Cluster, spool: Spool) -> None:
     """Once the mapping is mended; what is refused again stays, with the new reason."""
     spool.append([entry("a", reason="old"), entry("b", reason="old")], kind="refused")
@@ -557,11 +580,11 @@ def test_a_file_that_can_not_be_written_anew_stays_as_it_was(
     cluster.refused = {"b"}
     spool.append([entry("a"), entry("b")])
 
-    def full(*_: Any) -> None:
+    def full(*_: Any, **__: Any) -> None:
         raise SpoolUnusable("No space left on device.")
 
     with monkeypatch.context() as patch:
-        patch.setattr(Spool, "refuse", full)
+        patch.setattr(Spool, "append", full)
         flushed = asyncio.run(flush(spool))
     assert (flushed.left, flushed.sent, flushed.refused) == (1, [], [])
     assert "No space left" in flushed.reasons[0]
