@@ -25,7 +25,7 @@ from pathlib import Path
 
 from airflow_lag_provider.errors import SpoolFull, SpoolUnusable
 from airflow_lag_provider.spool_entry import Entry, FileName, Kind, connection_key
-from airflow_lag_provider.spool_file import SpoolFile
+from airflow_lag_provider.spool_file import SpoolFile, sync_directory
 
 DEFAULT_MAX_BYTES = 1 << 30
 # A file that is larger gets no more documents. It is read as a whole, and sent as a whole before
@@ -282,9 +282,14 @@ class Spool:
 
     def _make_directory(self) -> None:
         if not self.check():
+            missing = [one for one in (self.directory, *self.directory.parents) if not one.exists()]
             self.directory.parent.mkdir(parents=True, exist_ok=True)
             self.directory.mkdir(mode=0o700, exist_ok=True)
             self.check()
+            for one in missing:
+                # Who may make something in a directory need not be allowed to read it.
+                with suppress(PermissionError):
+                    sync_directory(one.parent)
 
     @contextmanager
     def _usable(self) -> Iterator[None]:

@@ -355,6 +355,30 @@ def test_what_is_no_document_is_never_taken_for_one(spool: Spool, line: bytes) -
     assert torn(spool) == [line]
 
 
+def test_names_are_on_the_disk_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a power cut a directory that was made, and a file written anew, are still there."""
+    synced: list[int] = []
+    fsync = os.fsync
+
+    def recorded(fd: int) -> None:
+        synced.append(os.fstat(fd).st_ino)
+        fsync(fd)
+
+    monkeypatch.setattr(os, "fsync", recorded)
+    spool = Spool(tmp_path / "lag" / "spool", max_bytes=10**9)
+    spool.append([entry("1"), entry("2")])
+    assert {one.stat().st_ino for one in (tmp_path, tmp_path / "lag", spool.directory)} <= set(
+        synced
+    )
+    spool.release()
+    file = spool.take(spool.files()[0])
+    assert file
+    synced.clear()
+    file.keep(file.entries()[1:])
+    assert synced == [file.path.stat().st_ino, spool.directory.stat().st_ino]
+    file.close()
+
+
 def test_it_holds_no_more_than_its_limit(spool: Spool) -> None:
     """What would exceed it is refused as a whole; what was there stays, and room is used again."""
     size = len(entry("1").to_line())
