@@ -189,15 +189,12 @@ async def _send(
     return fates
 
 
-async def _write(session: Session, documents: Sequence[Document]) -> list[StoreError | None]:
-    """Write documents; a request that is refused as a whole is tried again in halves."""
+async def _write(session: Session, documents: Sequence[Document]) -> Sequence[StoreError | None]:
+    """Write documents; return what became of each, also of one alone that is refused."""
     try:
-        return list(await session.write(*documents))
+        return await session.write(*documents)
     except DocumentRefused as error:
-        if len(documents) == 1:
-            return [error]
-    half = len(documents) // 2
-    return [*await _write(session, documents[:half]), *await _write(session, documents[half:])]
+        return [type(error)(error.message) for _ in documents]
 
 
 @dataclass(slots=True)

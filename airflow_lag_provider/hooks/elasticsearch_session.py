@@ -166,21 +166,36 @@ class Session:
         """Write documents with as few requests as their size allows; return each one's fate."""
         fates: list[StoreError | None] = []
         for start in range(0, len(documents), _BULK_DOCUMENTS):
-            lines: list[Mapping[str, Any]] = []
-            for one in documents[start : start + _BULK_DOCUMENTS]:
-                action = {"_id": one.id, "version": one.version, "version_type": "external"}
-                lines += [{"index": action}, one.source]
             try:
-                async with self._limited():
-                    answer = await self._client.bulk(index=self._index, operations=lines)
+                fates += await self._write_together(documents[start : start + _BULK_DOCUMENTS])
             except StoreError as error:
                 if not fates:
                     raise
                 # The documents of earlier requests are there.
                 left = len(documents) - len(fates)
                 return (*fates, *(type(error)(error.message) for _ in range(left)))
-            fates += [item_error(item["index"]) for item in answer["items"]]
         return tuple(fates)
+
+    async def _write_together(self, documents: Sequence[Document]) -> list[StoreError | None]:
+        """Write documents with one request; one that is refused as a whole is sent in halves.
+
+        It was too large (413), or one of the documents made it unreadable; the others are not
+        refused for that.
+        """
+        lines: list[Mapping[str, Any]] = []
+        for one in documents:
+            action = {"_id": one.id, "version": one.version, "version_type": "external"}
+            lines += [{"index": action}, one.source]
+        try:
+            async with self._limited():
+                answer = await self._client.bulk(index=self._index, operations=lines)
+        except DocumentRefused as error:
+            if len(documents) == 1:
+                return [error]
+            half = len(documents) // 2
+            halves = (documents[:half], documents[half:])
+            return [fate for one in halves for fate in await self._write_together(one)]
+        return [item_error(item["index"]) for item in answer["items"]]
 
     async def _write_one(self, document: Document) -> None:
         try:

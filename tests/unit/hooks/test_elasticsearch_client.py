@@ -272,3 +272,27 @@ def test_an_index_that_is_gone_and_a_document_that_does_not_fit_are_told_apart(
         "error": dict(zip(("type", "reason"), words, strict=True)),
     }
     assert type(item_error(item)) is kind
+
+
+def test_a_request_that_is_refused_as_a_whole_is_no_word_on_each_document() -> None:
+    """A proxy finds it too large, for one document alone or for all together: halves are sent."""
+    sizes: list[int] = []
+
+    async def get_mapping(**_: Any) -> Any:
+        return {}
+
+    async def bulk(*, operations: Any, **_: Any) -> Any:
+        names = [line["index"]["_id"] for line in operations[::2]]
+        sizes.append(len(names))
+        if len(names) > 4 or "3" in names:
+            raise api_error(413, "too_large", "Request Entity Too Large")
+        items = [{"_index": "lag", "_id": one, "status": 201} for one in names]
+        return {"items": [{"index": one} for one in items]}
+
+    client: Any = SimpleNamespace(indices=SimpleNamespace(get_mapping=get_mapping), bulk=bulk)
+    session = Session(client, index="lag", mapping=None, where="here", seconds=5)
+    fates = asyncio.run(session.write(*(Document(str(n), 1, {}) for n in range(8))))
+    assert [n for n, fate in enumerate(fates) if fate] == [3]
+    assert isinstance(fates[3], errors.DocumentRefused)
+    assert "413" in str(fates[3])
+    assert sizes == [8, 4, 2, 2, 1, 1, 4]

@@ -45,7 +45,6 @@ class Cluster:
 
     :param errors: what every request to a connection or an index raises.
     :param refused: ids that are refused, one by one.
-    :param whole: whether a request with a refused document is refused as a whole.
     :param hangs: how long a request takes, seconds, before it raises its error.
     """
 
@@ -54,7 +53,6 @@ class Cluster:
         self.requests: list[list[str]] = []
         self.errors: dict[str, Exception] = {}
         self.refused: set[str] = set()
-        self.whole = False
         self.hangs = 0.0
 
     @asynccontextmanager
@@ -75,7 +73,7 @@ class Cluster:
         for name in (hook.elasticsearch_conn_id, hook.index):
             if name in self.errors:
                 raise self.errors[name]
-        if self.refused & {one.id for one in documents} and (self.whole or len(documents) == 1):
+        if len(documents) == 1 and documents[0].id in self.refused:
             raise DocumentRefused("Field p0 is a date.")
         fates: list[StoreError | None] = []
         for one in documents:
@@ -318,12 +316,9 @@ def test_an_older_failure_never_replaces_what_came_after_it(cluster: Cluster, sp
     assert spool.files() == []
 
 
-@pytest.mark.parametrize("whole", [False, True])
-def test_what_is_refused_does_not_block_the_rest(
-    cluster: Cluster, spool: Spool, whole: bool
-) -> None:
-    """Also where one document makes Elasticsearch refuse the request it came in."""
-    cluster.refused, cluster.whole = {"3", "7"}, whole
+def test_what_is_refused_does_not_block_the_rest(cluster: Cluster, spool: Spool) -> None:
+    """It goes to the dead letters, each with its own reason."""
+    cluster.refused = {"3", "7"}
     spool.append([entry(str(number)) for number in range(10)])
     flushed = asyncio.run(flush(spool))
     assert (len(flushed.sent), flushed.refused, flushed.left) == (8, ["3", "7"], 0)
