@@ -74,6 +74,8 @@ class Spool:
         self._lock = threading.Lock()
         self._own: dict[tuple[str, Kind], SpoolFile] = {}
         self._letters: dict[_Letter, int] = {}
+        # Whether somebody has looked, while nothing was wrong, if documents could wait here.
+        self.looked_at = False
 
     def append(self, entries: Sequence[Entry], *, kind: Kind = "waiting") -> int:
         """Add entries; when it returns they are on the disk.
@@ -155,6 +157,16 @@ class Spool:
                 f"{stat.S_IMODE(found.st_mode):04o}; this process is user {os.geteuid()}."
             )
         return True
+
+    def prepare(self) -> None:
+        """Make the directory, so that what is wrong with it is known before it is needed.
+
+        :raises SpoolUnusable: nothing can wait there.
+        """
+        with self._usable():
+            self._make_directory()
+            if not os.access(self.directory, os.W_OK | os.X_OK):
+                raise SpoolUnusable(f"The spool {self.directory} can't be written.")
 
     def used_bytes(self, kind: Kind = "waiting") -> int:
         """Return how many bytes the dead letters have together, or all other files.

@@ -110,6 +110,7 @@ async def store(*documents: Document, elasticsearch_conn_id: str, index: str) ->
             return await write(*documents, elasticsearch_conn_id=elasticsearch_conn_id, index=index)
         except StoreError as error:
             return (error,) * len(documents)
+    await _look_once(spool)
     entries = [
         Entry(
             conn_id=elasticsearch_conn_id,
@@ -127,6 +128,18 @@ async def store(*documents: Document, elasticsearch_conn_id: str, index: str) ->
     away = [(entry, fate) for entry, fate in pairs if fate and not _is_refused(fate)]
     waits = await _keep(spool, away) if away else None
     return tuple(fate if fate is None or _is_refused(fate) else waits for fate in fates)
+
+
+async def _look_once(spool: Spool) -> None:
+    """Say what is wrong with the spool, once for each process, before anybody needs it."""
+    if spool.looked_at:
+        return
+    spool.looked_at = True
+    try:
+        await asyncio.to_thread(spool.prepare)
+    except StoreError as error:
+        text = "No document can wait for Elasticsearch when it is away. %s"
+        await told(log.warning, text, error)
 
 
 async def _tried(

@@ -499,6 +499,27 @@ def test_a_spool_that_can_not_be_written_is_the_tasks_error(
     assert asyncio.run(stored(document("a"))) == (None,)
 
 
+def test_a_spool_that_could_not_be_written_is_known_before_it_is_needed(
+    cluster: Cluster, directory: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Elasticsearch takes everything, and the log says once that nothing could wait."""
+    directory.mkdir()
+    directory.chmod(0o755)
+    for name in "abc":
+        assert asyncio.run(stored(document(name))) == (None,)
+    assert caplog.text.count("No document can wait") == 1
+    assert "mode 0755" in caplog.text
+
+
+def test_the_spools_directory_is_made_before_it_is_needed(
+    cluster: Cluster, directory: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Where nothing is wrong with it, nothing is said."""
+    assert asyncio.run(stored(document("a"))) == (None,)
+    assert directory.is_dir()
+    assert caplog.text == ""
+
+
 def test_another_users_spool_is_not_flushed(cluster: Cluster, spool: Spool) -> None:
     """What root would leave in it, Airflow's user could not read."""
     spool.append([entry("a")])
@@ -540,11 +561,12 @@ def test_an_attempt_that_fails_is_followed_by_later_ones(
         await stored(document("a"))
         await until(lambda: len(cluster.requests) > 3)
         cluster.errors.clear()
-        await until(lambda: not spool.files())
+        # The log comes last, after the file is gone.
+        await until(lambda: "Documents that waited, written now: 1." in caplog.text)
 
     asyncio.run(story())
+    assert spool.files() == []
     assert "Files of the spool in which documents wait on: 1. Read-only." in caplog.text
-    assert "Documents that waited, written now: 1." in caplog.text
 
 
 def test_what_nobody_thought_of_does_not_end_the_attempts(
