@@ -74,6 +74,7 @@ class Spool:
         self._lock = threading.Lock()
         self._own: dict[tuple[str, Kind], SpoolFile] = {}
         self._letters: dict[_Letter, int] = {}
+        self._marked: set[str] = set()
         # Whether somebody has looked, while nothing was wrong, if documents could wait here.
         self.looked_at = False
 
@@ -185,8 +186,10 @@ class Spool:
         others when that one has heard from Elasticsearch, or after as many seconds again.
         """
         mark = self._mark(conn_id)
+        self._marked.discard(conn_id)
         with suppress(OSError):
             age = self._clock() - mark.stat().st_mtime
+            self._marked.add(conn_id)
             # A clock that was set back must not make it last.
             if 0 <= age < AWAY_SECONDS:
                 return False
@@ -199,12 +202,21 @@ class Spool:
         with suppress(OSError, SpoolUnusable):
             self._make_directory()
             os.close(os.open(mark, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o600))
+            self._marked.add(conn_id)
             os.utime(mark, times=(self._clock(), self._clock()))
 
     def mark_back(self, conn_id: str) -> None:
         """Note that Elasticsearch has answered."""
         with suppress(OSError):
             self._mark(conn_id).unlink(missing_ok=True)
+            self._marked.discard(conn_id)
+
+    def is_marked(self, conn_id: str) -> bool:
+        """Return whether this process noted, or saw it noted last, that one did not answer.
+
+        It doesn't block.
+        """
+        return conn_id in self._marked
 
     def dropped(self) -> Dropped:
         """Return how many documents found no room so far."""

@@ -32,6 +32,8 @@ log = logging.getLogger(__name__)
 
 # How long a task on a worker, which ends with its event loop, sends what waits, seconds.
 SETTLE_SECONDS = 5.0
+# How long it is believed that Elasticsearch may be tried, or may not, seconds.
+BELIEVED_SECONDS = 1.0
 # Of so many snapshots in the spool it is known here that they were taken.
 _MOST_KNOWN = 20_000
 
@@ -53,12 +55,28 @@ Fate = Waits | StoreError | None
 class _Room:
     """What the callers of one event loop share.
 
+    :param asking: held while it is looked whether a connection may be tried.
+    :param answers: until when it is believed whether one may, and whether it may.
     :param snapshots: ids of the snapshots that wait in the spool, the oldest first.
     """
 
+    asking: dict[tuple[Spool, str], asyncio.Lock] = field(default_factory=dict)
+    answers: dict[tuple[Spool, str], tuple[float, bool]] = field(default_factory=dict)
     keepers: dict[tuple[Spool, Kind], Keeper] = field(default_factory=dict)
     flushers: dict[tuple[Spool, str], Flusher] = field(default_factory=dict)
     snapshots: dict[str, None] = field(default_factory=dict)
+
+    async def may_try(self, spool: Spool, conn_id: str) -> bool:
+        """Return whether Elasticsearch may be tried; hundreds of callers look once a second."""
+        key = (spool, conn_id)
+        async with self.asking.setdefault(key, asyncio.Lock()):
+            now = asyncio.get_running_loop().time()
+            until, may = self.answers.get(key, (now, False))
+            # Where both or neither hold, somebody has heard of Elasticsearch since.
+            if now >= until or may == spool.is_marked(conn_id):
+                may = await asyncio.to_thread(spool.may_try, conn_id)
+                self.answers[key] = (now + BELIEVED_SECONDS, may)
+            return may
 
     def keeper(self, spool: Spool, kind: Kind) -> Keeper:
         """Return the one that appends to a spool."""
@@ -146,7 +164,8 @@ async def _tried(
     spool: Spool, documents: Sequence[Document], *, conn_id: str, index: str
 ) -> Sequence[StoreError | None]:
     """Write documents, unless Elasticsearch did not answer a moment ago."""
-    if not await asyncio.to_thread(spool.may_try, conn_id):
+    room = _rooms.get()
+    if not await room.may_try(spool, conn_id):
         error: StoreError = ElasticsearchTimedOut(
             f"Elasticsearch, connection {conn_id}, did not answer in time a moment ago."
         )
@@ -165,8 +184,9 @@ async def _tried(
         if any(isinstance(one, ElasticsearchTimedOut) for one in fates):
             await asyncio.to_thread(spool.mark_away, conn_id)
         elif None in fates:
-            await asyncio.to_thread(spool.mark_back, conn_id)
-            _rooms.get().flusher(spool, conn_id).after_success()
+            if spool.is_marked(conn_id):
+                await asyncio.to_thread(spool.mark_back, conn_id)
+            room.flusher(spool, conn_id).after_success()
         return fates
     return (error,) * len(documents)
 

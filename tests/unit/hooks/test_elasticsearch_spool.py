@@ -439,6 +439,38 @@ def test_after_some_seconds_one_document_is_tried(
     assert asyncio.run(stored(document("e"))) == (None,)
 
 
+def test_while_all_is_well_the_spool_is_looked_at_once_a_second(
+    cluster: Cluster, spool: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not for each of 300 tasks; what this process itself notes counts at once."""
+    looks: list[str] = []
+
+    def counted(name: str) -> Callable[[Spool, str], Any]:
+        real = getattr(Spool, name)
+
+        def call(self: Spool, conn_id: str) -> Any:
+            looks.append(name)
+            return real(self, conn_id)
+
+        return call
+
+    for name in ("may_try", "mark_back"):
+        monkeypatch.setattr(Spool, name, counted(name))
+    monkeypatch.setattr(spooling, "BELIEVED_SECONDS", 3600)
+
+    async def story() -> None:
+        await asyncio.gather(*(stored(document(str(n))) for n in range(300)))
+        assert looks == ["may_try"]
+        spool.mark_away("es")
+        (fate,) = await stored(document("a"))
+        assert isinstance(fate, Waits)
+        spool.mark_back("es")
+        assert await stored(document("b")) == (None,)
+
+    asyncio.run(story())
+    assert looks == ["may_try", "may_try", "mark_back", "may_try"]
+
+
 def test_many_tasks_append_together(
     cluster: Cluster, spool: Spool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
