@@ -105,11 +105,14 @@ async def flush(spool: Spool, *, conn_id: str | None = None, kind: Kind = "waiti
                 await _flush_file(spool, file, kind=kind, away=away, flushed=flushed)
             finally:
                 file.close()
-        except (SpoolUnusable, OSError) as error:
-            # As it was before; another one may do better.
-            await told(log.warning, "The file %s of the spool can't be dealt with: %s", path, error)
+        except Exception as error:
+            # It is as it was before; those behind it may do better.
             flushed.left += 1
-            flushed.reasons.append(str(error))
+            if (reason := str(error)) not in flushed.reasons:
+                flushed.reasons.append(reason)
+                known = isinstance(error, SpoolUnusable | OSError)
+                text = "The file %s of the spool can't be dealt with: %s"
+                await told(log.warning, text, path, error, exc_info=None if known else error)
     flushed.reasons += map(str, away.known.values())
     return flushed
 
