@@ -62,7 +62,7 @@ class _Room:
 
     asking: dict[tuple[Spool, str], asyncio.Lock] = field(default_factory=dict)
     answers: dict[tuple[Spool, str], tuple[float, bool]] = field(default_factory=dict)
-    keepers: dict[tuple[Spool, Kind], Keeper] = field(default_factory=dict)
+    keepers: dict[tuple[Spool, str, Kind], Keeper] = field(default_factory=dict)
     flushers: dict[tuple[Spool, str], Flusher] = field(default_factory=dict)
     snapshots: dict[str, None] = field(default_factory=dict)
 
@@ -78,9 +78,12 @@ class _Room:
                 self.answers[key] = (now + BELIEVED_SECONDS, may)
             return may
 
-    def keeper(self, spool: Spool, kind: Kind) -> Keeper:
-        """Return the one that appends to a spool."""
-        return self.keepers.setdefault((spool, kind), Keeper(spool, kind))
+    def keeper(self, spool: Spool, conn_id: str, kind: Kind) -> Keeper:
+        """Return the one that appends to a connection's file.
+
+        With one append for several files some could have their part, and all be told otherwise.
+        """
+        return self.keepers.setdefault((spool, conn_id, kind), Keeper(spool, kind))
 
     def flusher(self, spool: Spool, conn_id: str) -> Flusher:
         """Return the one that sends what waits for a connection."""
@@ -200,7 +203,7 @@ async def _keep(spool: Spool, away: Sequence[tuple[Entry, StoreError]]) -> Fate:
     room, entries = _rooms.get(), [entry for entry, _ in away]
     reason = str(away[0][1])
     try:
-        used = await room.keeper(spool, "waiting").keep(entries)
+        used = await room.keeper(spool, entries[0].conn_id, "waiting").keep(entries)
     except StoreError as error:
         return type(error)(f"{reason} {error.message}")
     room.note(entries)
@@ -221,7 +224,7 @@ async def _keep(spool: Spool, away: Sequence[tuple[Entry, StoreError]]) -> Fate:
 async def _keep_refused(spool: Spool, refused: Sequence[Entry]) -> None:
     """Keep documents among the dead letters; where that can't be, the log says so."""
     try:
-        await _rooms.get().keeper(spool, "refused").keep(refused)
+        await _rooms.get().keeper(spool, refused[0].conn_id, "refused").keep(refused)
     except StoreError as error:
         text = "Refused documents that could not be kept: %d. %s"
         await told(log.warning, text, len(refused), error)

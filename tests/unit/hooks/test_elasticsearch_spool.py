@@ -642,6 +642,50 @@ def test_a_file_that_can_not_be_written_anew_stays_as_it_was(
     assert (flushed.left, flushed.sent, flushed.refused) == (0, ["a"], ["b"])
 
 
+def test_a_file_that_nobody_expected_does_not_hold_up_the_others(
+    cluster: Cluster,
+    spool: Spool,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Whatever happens with it, it stays, is named with the reason, and the next is sent."""
+    monkeypatch.setattr("airflow_lag_provider.spool.FILE_BYTES", 10)
+    for name in "abc":
+        spool.append([entry(name, index="odd" if name == "a" else "lag")])
+    cluster.errors["odd"] = ZeroDivisionError("oops")
+    flushed = asyncio.run(flush(spool))
+    assert (flushed.sent, flushed.left, flushed.reasons) == (["b", "c"], 1, ["oops"])
+    assert ids(spool) == ["a"]
+    assert "ZeroDivisionError: oops" in caplog.text
+    assert spool.files()[0].name in caplog.text
+
+
+def test_a_file_that_can_not_be_written_is_no_matter_of_another_connection(
+    cluster: Cluster, spool: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tasks that spool in one moment: who is told that a document is lost has lost it."""
+    append = SpoolFile.append
+
+    def half(self: SpoolFile, entries: Any) -> None:
+        some = list(entries)
+        if some[0].conn_id == "other":
+            raise OSError(5, "Input/output error")
+        append(self, some)
+
+    monkeypatch.setattr(SpoolFile, "append", half)
+    for name in ("es", "other"):
+        cluster.errors[name] = ElasticsearchUnreachable("No connection.")
+
+    async def story() -> Any:
+        return await asyncio.gather(
+            stored(document("a")), stored(document("b"), conn_id="other"), stored(document("c"))
+        )
+
+    fates = [type(fate) for (fate,) in asyncio.run(story())]
+    assert fates == [Waits, SpoolUnusable, Waits]
+    assert sorted(ids(spool)) == ["a", "c"]
+
+
 def test_an_empty_file_is_removed(cluster: Cluster, spool: Spool) -> None:
     """A process that was killed right after it made a file leaves one."""
     spool.append([entry("a")])
