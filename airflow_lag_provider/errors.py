@@ -40,6 +40,7 @@ Each class knows whether a retry can help (``retriable``) and what the person on
     │   └── DescribeFailed             the tool reported an error that has no class of its own
     ├── StoreError                     a document could not be written or read
     │   ├── ElasticsearchConnectionInvalid
+    │   ├── ElasticsearchConnectionNotRead
     │   ├── ElasticsearchUnreachable
     │   ├── ElasticsearchTimedOut
     │   ├── ElasticsearchAccessDenied
@@ -96,6 +97,7 @@ from airflow_lag_provider.errors_store import (
     DocumentUnreadable,
     ElasticsearchAccessDenied,
     ElasticsearchConnectionInvalid,
+    ElasticsearchConnectionNotRead,
     ElasticsearchOverloaded,
     ElasticsearchTimedOut,
     ElasticsearchUnreachable,
@@ -125,6 +127,7 @@ __all__ = [
     "DocumentUnreadable",
     "ElasticsearchAccessDenied",
     "ElasticsearchConnectionInvalid",
+    "ElasticsearchConnectionNotRead",
     "ElasticsearchOverloaded",
     "ElasticsearchTimedOut",
     "ElasticsearchUnreachable",

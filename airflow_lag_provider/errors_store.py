@@ -15,6 +15,15 @@ class ElasticsearchConnectionInvalid(StoreError):
     advice = "Correct the Elasticsearch connection in Airflow."
 
 
+class ElasticsearchConnectionNotRead(StoreError):
+    """Airflow did not hand out the connection in time; the cluster was not asked for anything."""
+
+    retriable = True
+    advice = (
+        "Check Airflow's API server (2.11: its database), and the secrets backend if there is one."
+    )
+
+
 class ElasticsearchUnreachable(StoreError):
     """No connection to any of the hosts, or TLS failed on the way."""
 

@@ -29,6 +29,7 @@ from airflow_lag_provider.errors import (
     SpoolUnusable,
     StoreError,
 )
+from airflow_lag_provider.hooks import elasticsearch as elasticsearch_hook
 from airflow_lag_provider.hooks import elasticsearch_batch as batch
 from airflow_lag_provider.hooks import elasticsearch_flush as flushing
 from airflow_lag_provider.hooks import elasticsearch_spool as spooling
@@ -181,6 +182,26 @@ def test_a_connection_that_is_missing_is_no_reason_to_lose_a_document(
     cluster.errors["session"] = ElasticsearchConnectionInvalid("There is no connection.")
     (fate,) = asyncio.run(stored(document("a")))
     assert isinstance(fate, Waits)
+    assert ids(spool) == ["a"]
+
+
+@pytest.mark.parametrize("problem", ["hangs", "away"])
+def test_a_connection_that_airflow_does_not_hand_out_is_no_reason_to_lose_a_document(
+    spool: Spool, monkeypatch: pytest.MonkeyPatch, problem: str
+) -> None:
+    """Neither where Airflow's API server hangs nor where it is away."""
+
+    async def airflow_connection(_: str) -> None:
+        if problem == "away":
+            raise ConnectionRefusedError("refused")
+        await asyncio.sleep(3600)
+
+    monkeypatch.setattr(elasticsearch_hook, "airflow_connection", airflow_connection)
+    monkeypatch.setattr(elasticsearch_hook, "READ_SECONDS", 0.05)
+    (fate,) = asyncio.run(stored(document("a")))
+    assert isinstance(fate, Waits)
+    assert "did not hand out the Elasticsearch connection 'es': " in fate.reason
+    assert ("not within 0.05 s" if problem == "hangs" else "refused") in fate.reason
     assert ids(spool) == ["a"]
 
 
