@@ -16,6 +16,7 @@ import copy
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
@@ -140,20 +141,30 @@ def _leave(tasks: Sequence[Any], context: Mapping[str, Any], *, reason: str) -> 
         except Exception:
             log.exception("No document could be left of task %s in %s.", task.task_id, where)
 
-    async def all_of_them() -> None:
-        async with asyncio.timeout(limit):
-            await asyncio.gather(
-                *(
-                    leave_documents(watch, run, reason=reason, task_id=task_id)
-                    for task_id, watch in watches.items()
-                )
-            )
-
     if not watches:
         return
-    asyncio.run(all_of_them())
+    asyncio.run(_leave_all(watches, run, reason=reason, limit=limit))
     topics = ", ".join(topic for watch in watches.values() for topic in watch.topics)
     log.info("Airflow ended %s: %s. Those without a document got one: %s.", where, reason, topics)
+
+
+async def _leave_all(watches: Mapping[str, Watch], run: Run, *, reason: str, limit: float) -> None:
+    """Leave the documents of some tasks, and send what waits in the spool, in so many seconds."""
+    # Not with a DAG file.
+    from airflow_lag_provider.hooks.elasticsearch_spool import settle
+
+    end = asyncio.get_running_loop().time() + limit
+    async with asyncio.timeout_at(end):
+        await asyncio.gather(
+            *(
+                leave_documents(watch, run, reason=reason, task_id=task_id)
+                for task_id, watch in watches.items()
+            )
+        )
+    # What waited before must not make these documents look lost.
+    with suppress(TimeoutError):
+        async with asyncio.timeout_at(end):
+            await settle()
 
 
 def _reason(context: Mapping[str, Any]) -> str | None:

@@ -40,11 +40,13 @@ Each class knows whether a retry can help (``retriable``) and what the person on
     │   └── DescribeFailed             the tool reported an error that has no class of its own
     ├── StoreError                     a document could not be written or read
     │   ├── ElasticsearchConnectionInvalid
+    │   ├── ElasticsearchConnectionNotRead
     │   ├── ElasticsearchUnreachable
     │   ├── ElasticsearchTimedOut
     │   ├── ElasticsearchAccessDenied
     │   ├── ElasticsearchOverloaded
     │   ├── IndexBlocked
+    │   ├── IndexUnusable
     │   ├── DocumentRefused
     │   ├── DocumentUnreadable
     │   ├── SpoolFull
@@ -95,10 +97,12 @@ from airflow_lag_provider.errors_store import (
     DocumentUnreadable,
     ElasticsearchAccessDenied,
     ElasticsearchConnectionInvalid,
+    ElasticsearchConnectionNotRead,
     ElasticsearchOverloaded,
     ElasticsearchTimedOut,
     ElasticsearchUnreachable,
     IndexBlocked,
+    IndexUnusable,
     SpoolFull,
     SpoolUnusable,
     StoreError,
@@ -123,6 +127,7 @@ __all__ = [
     "DocumentUnreadable",
     "ElasticsearchAccessDenied",
     "ElasticsearchConnectionInvalid",
+    "ElasticsearchConnectionNotRead",
     "ElasticsearchOverloaded",
     "ElasticsearchTimedOut",
     "ElasticsearchUnreachable",
@@ -131,6 +136,7 @@ __all__ = [
     "GroupStateUnknown",
     "HostKeyNotTrusted",
     "IndexBlocked",
+    "IndexUnusable",
     "InvalidRequest",
     "JavaFailed",
     "JavaNotFound",

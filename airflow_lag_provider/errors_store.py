@@ -15,6 +15,15 @@ class ElasticsearchConnectionInvalid(StoreError):
     advice = "Correct the Elasticsearch connection in Airflow."
 
 
+class ElasticsearchConnectionNotRead(StoreError):
+    """Airflow did not hand out the connection in time; the cluster was not asked for anything."""
+
+    retriable = True
+    advice = (
+        "Check Airflow's API server (2.11: its database), and the secrets backend if there is one."
+    )
+
+
 class ElasticsearchUnreachable(StoreError):
     """No connection to any of the hosts, or TLS failed on the way."""
 
@@ -52,6 +61,16 @@ class IndexBlocked(StoreError):
     """The index takes no writes (closed, read-only or blocked)."""
 
     advice = "Look at the index's `index.blocks.*` settings and at the free disk space."
+
+
+class IndexUnusable(StoreError):
+    """The index isn't there or can't be completed, and Elasticsearch refuses to see to it."""
+
+    advice = (
+        "Check the limit of shards (`cluster.max_shards_per_node`) and of fields "
+        "(`index.mapping.total_fields.limit`), the index's templates and aliases, and "
+        "`action.auto_create_index`."
+    )
 
 
 class DocumentRefused(StoreError):

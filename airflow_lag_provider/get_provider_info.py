@@ -75,7 +75,8 @@ def get_provider_info() -> dict[str, Any]:
                     "spool_max_bytes": {
                         "description": (
                             "Limit of all files in spool_dir together, bytes. What finds no room "
-                            "is counted, and its task fails."
+                            "is counted, and its task fails. What Elasticsearch refused has an "
+                            "eighth of it besides, at least 1 MiB."
                         ),
                         "version_added": "0.1.0",
                         "type": "integer",

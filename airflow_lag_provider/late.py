@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import partial
 from importlib import import_module
 from typing import Any
 
@@ -17,6 +18,8 @@ from airflow_lag_provider.run import document_id, index_name
 from airflow_lag_provider.task_log import told
 
 log = logging.getLogger(__name__)
+
+_WAIT = "documents wait in the spool of this host, and theirs may be among them."
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +92,23 @@ async def late_topics(
                 log.error, "Something happened that this package does not expect.", exc_info=error
             )
         return Late(tuple(asked), unchecked=_words(error))
-    return _late(dict(zip(asked, found, strict=True)))
+    return await _doubted(
+        _late(dict(zip(asked, found, strict=True))), conn_id=elasticsearch_conn_id
+    )
+
+
+async def _doubted(late: Late, *, conn_id: str) -> Late:
+    """Return the late ones as unchecked where documents wait that other processes kept."""
+    from airflow_lag_provider.hooks.elasticsearch_spool import configured_spool
+
+    spool = configured_spool()
+    if spool is None or not late.topics or late.unchecked:
+        return late
+    try:
+        waiting = await asyncio.to_thread(partial(spool.files, conn_id=conn_id, kind="waiting"))
+    except StoreError as error:
+        return replace(late, unchecked=_words(error))
+    return replace(late, unchecked=_WAIT) if waiting else late
 
 
 def _late(found: Mapping[str, Mapping[str, Any] | StoreError | None]) -> Late:

@@ -25,15 +25,23 @@ from pathlib import Path
 
 from airflow_lag_provider.errors import SpoolFull, SpoolUnusable
 from airflow_lag_provider.spool_entry import Entry, FileName, Kind, connection_key
-from airflow_lag_provider.spool_file import SpoolFile
+from airflow_lag_provider.spool_file import SpoolFile, sync_directory
 
 DEFAULT_MAX_BYTES = 1 << 30
 # A file that is larger gets no more documents. It is read as a whole, and sent as a whole before
 # it is removed.
 FILE_BYTES = 1 << 20
+# The dead letters have this share of the limit besides, at least so many bytes: a mapping that
+# fits no document must not fill the room of those that wait.
+_REFUSED_SHARE = 8
+_REFUSED_BYTES = 1 << 20
+# Of so many dead letters this process remembers that it kept them.
+_MOST_LETTERS = 1000
 # How long nobody waits for a cluster that did not answer in time, seconds.
 AWAY_SECONDS = 30.0
 _DROPPED = "dropped.json"
+
+_Letter = tuple[str, str, str, str | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +61,7 @@ class Spool:
     """The spool in one directory, as one process uses it. Several threads may.
 
     :param directory: absolute path; made, with mode 0700, when it isn't there.
-    :param max_bytes: limit of all its files together.
+    :param max_bytes: limit of all its files together, but for the dead letters.
     :param clock: the time, seconds since 1970.
     """
 
@@ -65,33 +73,41 @@ class Spool:
         self._clock = clock
         self._lock = threading.Lock()
         self._own: dict[tuple[str, Kind], SpoolFile] = {}
+        self._letters: dict[_Letter, int] = {}
+        self._marked: set[str] = set()
+        # Whether somebody has looked, while nothing was wrong, if documents could wait here.
+        self.looked_at = False
 
     def append(self, entries: Sequence[Entry], *, kind: Kind = "waiting") -> int:
         """Add entries; when it returns they are on the disk.
 
-        :return: bytes that the spool holds now.
-        :raises SpoolFull: none was added, for lack of room below ``max_bytes``.
+        A dead letter that this process kept already, for the same reason, is not added again.
+
+        :return: bytes that all files of this kind hold now.
+        :raises SpoolFull: none was added, for lack of room below the limit of their kind.
         :raises SpoolUnusable: none was added, for lack of disk or rights.
         """
-        size = sum(len(one.to_line()) for one in entries)
         with self._lock, self._usable():
             self._make_directory()
-            used = self.used_bytes()
-            if used + size > self.max_bytes:
+            if kind == "refused":
+                entries = [one for one in entries if not self._is_kept(one)]
+            size = sum(len(one.to_line()) for one in entries)
+            used, limit = self.used_bytes(kind), self.limit(kind)
+            if size and used + size > limit:
                 raise SpoolFull(
-                    f"The spool {self.directory} holds {used} bytes; with {size} more it would "
-                    f"exceed its limit of {self.max_bytes}."
+                    f"The spool {self.directory} holds {used} bytes of {kind} documents; with "
+                    f"{size} more it would exceed its limit of {limit}."
                 )
             self._append(entries, kind)
+            if kind == "refused":
+                self._remember(entries)
         return used + size
 
-    def refuse(self, entries: Sequence[Entry]) -> None:
-        """Move entries that Elasticsearch refused to the dead letters; the limit is no matter.
-
-        :raises SpoolUnusable: none was moved.
-        """
-        with self._lock, self._usable():
-            self._append(entries, "refused")
+    def limit(self, kind: Kind) -> int:
+        """Return how many bytes the files of a kind may have together."""
+        if kind == "waiting":
+            return self.max_bytes
+        return max(self.max_bytes // _REFUSED_SHARE, _REFUSED_BYTES)
 
     def files(self, *, conn_id: str | None = None, kind: Kind | None = None) -> list[Path]:
         """Return its files, oldest first: those of a connection, of a kind, or all.
@@ -143,13 +159,25 @@ class Spool:
             )
         return True
 
-    def used_bytes(self) -> int:
-        """Return how many bytes all files in the directory have together.
+    def prepare(self) -> None:
+        """Make the directory, so that what is wrong with it is known before it is needed.
+
+        :raises SpoolUnusable: nothing can wait there.
+        """
+        with self._usable():
+            self._make_directory()
+            if not os.access(self.directory, os.W_OK | os.X_OK):
+                raise SpoolUnusable(f"The spool {self.directory} can't be written.")
+
+    def used_bytes(self, kind: Kind = "waiting") -> int:
+        """Return how many bytes the dead letters have together, or all other files.
 
         :raises SpoolUnusable: the directory can't be read.
         """
+        refused = kind == "refused"
         with self._usable():
-            return sum(self._scan().values())
+            sizes = self._scan()
+        return sum(size for name, size in sizes.items() if _is_refused(name) == refused)
 
     def may_try(self, conn_id: str) -> bool:
         """Return whether a document may be tried on Elasticsearch itself.
@@ -158,8 +186,10 @@ class Spool:
         others when that one has heard from Elasticsearch, or after as many seconds again.
         """
         mark = self._mark(conn_id)
+        self._marked.discard(conn_id)
         with suppress(OSError):
             age = self._clock() - mark.stat().st_mtime
+            self._marked.add(conn_id)
             # A clock that was set back must not make it last.
             if 0 <= age < AWAY_SECONDS:
                 return False
@@ -172,12 +202,21 @@ class Spool:
         with suppress(OSError, SpoolUnusable):
             self._make_directory()
             os.close(os.open(mark, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o600))
+            self._marked.add(conn_id)
             os.utime(mark, times=(self._clock(), self._clock()))
 
     def mark_back(self, conn_id: str) -> None:
         """Note that Elasticsearch has answered."""
         with suppress(OSError):
             self._mark(conn_id).unlink(missing_ok=True)
+            self._marked.discard(conn_id)
+
+    def is_marked(self, conn_id: str) -> bool:
+        """Return whether this process noted, or saw it noted last, that one did not answer.
+
+        It doesn't block.
+        """
+        return conn_id in self._marked
 
     def dropped(self) -> Dropped:
         """Return how many documents found no room so far."""
@@ -224,6 +263,16 @@ class Spool:
                 if done_with:
                     self._own.pop((conn_id, kind)).close()
 
+    def _is_kept(self, entry: Entry) -> bool:
+        """Return whether this process kept a dead letter, or a better one of its run."""
+        return self._letters.get(_letter(entry), entry.version - 1) >= entry.version
+
+    def _remember(self, letters: Sequence[Entry]) -> None:
+        for one in letters:
+            self._letters[_letter(one)] = one.version
+        while len(self._letters) > _MOST_LETTERS:
+            del self._letters[next(iter(self._letters))]
+
     def _own_file(self, conn_id: str, kind: Kind) -> SpoolFile:
         """Return the file that this process appends to: its own, an abandoned one, or a new one."""
         own = self._own.get((conn_id, kind))
@@ -257,9 +306,14 @@ class Spool:
 
     def _make_directory(self) -> None:
         if not self.check():
+            missing = [one for one in (self.directory, *self.directory.parents) if not one.exists()]
             self.directory.parent.mkdir(parents=True, exist_ok=True)
             self.directory.mkdir(mode=0o700, exist_ok=True)
             self.check()
+            for one in missing:
+                # Who may make something in a directory need not be allowed to read it.
+                with suppress(PermissionError):
+                    sync_directory(one.parent)
 
     @contextmanager
     def _usable(self) -> Iterator[None]:
@@ -268,6 +322,15 @@ class Spool:
             yield
         except OSError as error:
             raise SpoolUnusable(f"The spool {self.directory} can't be used: {error}.") from error
+
+
+def _letter(entry: Entry) -> _Letter:
+    return entry.conn_id, entry.index, entry.id, entry.reason
+
+
+def _is_refused(name: str) -> bool:
+    parsed = FileName.parse(name)
+    return parsed is not None and parsed.kind == "refused"
 
 
 @cache

@@ -48,7 +48,7 @@ class SpoolFile:
             path = directory / str(FileName.new(conn_id, kind))
             fd = os.open(path, _FLAGS | os.O_CREAT | os.O_EXCL, _MODE)
             if _locked(fd, path):
-                _sync_directory(directory)
+                sync_directory(directory)
                 return cls(path, fd)
             # Somebody took it over before it was locked, and found it empty.
             os.close(fd)
@@ -114,7 +114,8 @@ class SpoolFile:
     def keep(self, entries: tuple[Entry, ...]) -> None:
         """Keep these entries alone; with none of them the file is removed.
 
-        :raises OSError: it can't be written anew, or was closed; it is as it was.
+        :raises OSError: it can't be written anew, or was closed; it is as it was, unless the disk
+            fails in the last moment.
         """
         with self._lock:
             os.fstat(self._fd)
@@ -185,6 +186,7 @@ class SpoolFile:
             raise
         self._fd, old = fd, self._fd
         os.close(old)
+        sync_directory(self.path.parent)
 
 
 def is_owned(path: Path) -> bool:
@@ -225,7 +227,11 @@ def _write(fd: int, content: bytes) -> None:
         view = view[os.write(fd, view) :]
 
 
-def _sync_directory(directory: Path) -> None:
+def sync_directory(directory: Path) -> None:
+    """Return when the names in a directory are on the disk.
+
+    :raises OSError: it can't be read, or the disk fails.
+    """
     fd = os.open(directory, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(fd)

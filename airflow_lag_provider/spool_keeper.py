@@ -41,7 +41,7 @@ class Keeper:
             while self.waiting:
                 taken, self.waiting = self.waiting, []
                 many = [entries for entries, _ in taken]
-                results = await asyncio.to_thread(_append, self.spool, self.kind, many)
+                results = await asyncio.to_thread(append_each, self.spool, self.kind, many)
                 for (_, future), result in zip(taken, results, strict=True):
                     if future.done():
                         continue
@@ -53,17 +53,19 @@ class Keeper:
             self.task = None
 
 
-def _append(spool: Spool, kind: Kind, many: Sequence[Sequence[Entry]]) -> Sequence[int | Exception]:
-    """Append the entries of some callers; return each one's error, or the bytes used.
+def append_each(
+    spool: Spool, kind: Kind, many: Sequence[Sequence[Entry]]
+) -> Sequence[int | Exception]:
+    """Append the entries of some callers; return each one's error, or the bytes used. Blocking.
 
-    When there is no room for all of them, there may be for some.
+    When there is no room for all of them, there may be for some. The others are counted.
     """
     entries = [one for some in many for one in some]
     try:
         return [spool.append(entries, kind=kind)] * len(many)
     except SpoolFull as error:
         if len(many) > 1:
-            return [_append(spool, kind, [some])[0] for some in many]
+            return [append_each(spool, kind, [some])[0] for some in many]
         return [_counted(spool, error, len(entries))]
     except StoreError as error:
         # A caller may add notes to its error, so no two share one.

@@ -61,11 +61,13 @@ def counted(number: int, noun: str) -> str:
 def _lines(spool: Spool, seen: Sequence[Seen]) -> Iterator[str]:
     waiting = [one for one in seen if one.name.kind == "waiting"]
     refused = [one for one in seen if one.name.kind == "refused"]
-    used = spool.used_bytes()
+    used, letters = spool.used_bytes(), spool.used_bytes("refused")
     yield f"The spool {spool.directory} holds {used} of at most {spool.max_bytes} bytes."
     yield f"Waiting: {_count(waiting)}"
     yield from map(_line, waiting)
     yield f"Refused by Elasticsearch: {_count(refused)}"
+    if refused:
+        yield f"  They hold {letters} of at most {spool.limit('refused')} bytes."
     yield from map(_line, refused)
     reasons = sum((one.reasons for one in refused), Counter[str]())
     for reason, count in reasons.most_common(_MOST_REASONS):

@@ -13,7 +13,12 @@ from airflow.providers.common.compat.connection import get_async_extra_dejson
 from airflow.providers.common.compat.sdk import AirflowException, BaseHook
 from elasticsearch import AsyncElasticsearch
 
-from airflow_lag_provider.errors import ElasticsearchConnectionInvalid, LagError, StoreError
+from airflow_lag_provider.errors import (
+    ElasticsearchConnectionInvalid,
+    ElasticsearchConnectionNotRead,
+    LagError,
+    StoreError,
+)
 from airflow_lag_provider.hooks.connection import airflow_connection
 from airflow_lag_provider.hooks.elasticsearch_client import (
     ConnectionSettings,
@@ -27,6 +32,8 @@ from airflow_lag_provider.task_log import told
 __all__ = ["Document", "LagElasticsearchHook"]
 
 DEFAULT_INDEX = "consumer_lag"
+# How long Airflow may take to hand out the connection, seconds.
+READ_SECONDS = 5.0
 
 
 class LagElasticsearchHook(BaseHook):
@@ -68,6 +75,7 @@ class LagElasticsearchHook(BaseHook):
         repetitions.
 
         :raises ElasticsearchConnectionInvalid: the connection is missing or not usable.
+        :raises ElasticsearchConnectionNotRead: Airflow does not say what is in it.
         """
         quiet_client()
         settings = await self._settings()
@@ -97,10 +105,19 @@ class LagElasticsearchHook(BaseHook):
     async def _settings(self) -> ConnectionSettings:
         """Read the Airflow connection."""
         try:
-            connection = await airflow_connection(self.elasticsearch_conn_id)
+            async with asyncio.timeout(READ_SECONDS):
+                connection = await airflow_connection(self.elasticsearch_conn_id)
+                extra = await get_async_extra_dejson(connection)
         except AirflowException as error:
             raise ElasticsearchConnectionInvalid(
                 f"There is no connection {self.elasticsearch_conn_id!r}: {error}."
+            ) from error
+        except OSError as error:
+            late = isinstance(error, TimeoutError)
+            raise ElasticsearchConnectionNotRead(
+                "Airflow did not hand out the Elasticsearch connection "
+                f"{self.elasticsearch_conn_id!r}: "
+                f"{f'not within {READ_SECONDS:g} s' if late else error}."
             ) from error
         settings = connection_settings(
             conn_id=self.elasticsearch_conn_id,
@@ -109,7 +126,7 @@ class LagElasticsearchHook(BaseHook):
             scheme=connection.schema,
             login=connection.login,
             password=connection.password,
-            extra=await get_async_extra_dejson(connection),
+            extra=extra,
         )
         if settings.unused_extras:
             await told(

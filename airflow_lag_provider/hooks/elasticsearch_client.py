@@ -34,6 +34,7 @@ from airflow_lag_provider.errors import (
     ElasticsearchTimedOut,
     ElasticsearchUnreachable,
     IndexBlocked,
+    IndexUnusable,
     StoreError,
 )
 
@@ -43,6 +44,12 @@ _USED_EXTRAS = ("hosts", "api_key", "ca_certs", "verify_certs", "request_timeout
 _ACCEPTED_VERSION = re.compile(r"Accept version must be either version (\d+)")
 _COMPATIBLE_WITH = re.compile(r"compatible-with=\d+")
 _REPEATED = (429, 502, 503, 504)
+# What an error says whose cause is the state of the index or of the cluster, not a document.
+_OF_THE_INDEX = (
+    "index_not_found_exception",
+    "no write index is defined",
+    "maximum normal shards open",
+)
 
 
 class NegotiatingTransport(AsyncTransport):
@@ -244,6 +251,7 @@ def store_error(error: Exception, *, where: str) -> StoreError:
     blocked = "cluster_block_exception" in str(error.body) or "index_closed" in str(error.body)
     kinds: tuple[tuple[bool, type[StoreError]], ...] = (
         (blocked, IndexBlocked),
+        (_is_of_the_index(error.body), IndexUnusable),
         (isinstance(error, AuthenticationException), ElasticsearchAccessDenied),
         (isinstance(error, AuthorizationException), ElasticsearchAccessDenied),
         (_is_passing(error.status_code), ElasticsearchOverloaded),
@@ -264,10 +272,16 @@ def item_error(item: Mapping[str, Any]) -> StoreError | None:
     message = f"Elasticsearch, index {item['_index']}, said {status}: {_words(item['error'])}."
     kinds: tuple[tuple[bool, type[StoreError]], ...] = (
         ("cluster_block_exception" in str(item) or "index_closed" in str(item), IndexBlocked),
+        (_is_of_the_index(item["error"]), IndexUnusable),
         (status in (401, 403), ElasticsearchAccessDenied),
         (_is_passing(status), ElasticsearchOverloaded),
     )
     return next((kind for holds, kind in kinds if holds), DocumentRefused)(message)
+
+
+def _is_of_the_index(error: Any) -> bool:
+    """Return whether the next document of the index would meet the same error."""
+    return any(words in str(error) for words in _OF_THE_INDEX)
 
 
 def _is_passing(status: int) -> bool:

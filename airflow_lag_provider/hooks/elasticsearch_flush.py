@@ -16,6 +16,7 @@ from airflow_lag_provider.errors import (
     DocumentRefused,
     ElasticsearchConnectionInvalid,
     ElasticsearchTimedOut,
+    SpoolFull,
     SpoolUnusable,
     StoreError,
 )
@@ -25,6 +26,7 @@ from airflow_lag_provider.shared_work import detached
 from airflow_lag_provider.spool import Spool
 from airflow_lag_provider.spool_entry import Entry, FileName, Kind, connection_key
 from airflow_lag_provider.spool_file import SpoolFile
+from airflow_lag_provider.spool_keeper import append_each
 from airflow_lag_provider.task_log import told
 
 log = logging.getLogger(__name__)
@@ -103,11 +105,14 @@ async def flush(spool: Spool, *, conn_id: str | None = None, kind: Kind = "waiti
                 await _flush_file(spool, file, kind=kind, away=away, flushed=flushed)
             finally:
                 file.close()
-        except (SpoolUnusable, OSError) as error:
-            # As it was before; another one may do better.
-            await told(log.warning, "The file %s of the spool can't be dealt with: %s", path, error)
+        except Exception as error:
+            # It is as it was before; those behind it may do better.
             flushed.left += 1
-            flushed.reasons.append(str(error))
+            if (reason := str(error)) not in flushed.reasons:
+                flushed.reasons.append(reason)
+                known = isinstance(error, SpoolUnusable | OSError)
+                text = "The file %s of the spool can't be dealt with: %s"
+                await told(log.warning, text, path, error, exc_info=None if known else error)
     flushed.reasons += map(str, away.known.values())
     return flushed
 
@@ -140,14 +145,19 @@ async def _flush_file(
 
 
 def _settle(spool: Spool, file: SpoolFile, rest: Sequence[Entry], letters: Sequence[Entry]) -> None:
-    """Leave the rest in a file, not before the dead letters are on the disk."""
-    if letters:
-        spool.refuse(letters)
-        for one in letters:
-            log.warning(
-                "Elasticsearch refused document %s/%s of topic %s; it is kept with the reason: %s",
-                *(one.index, one.id, one.source.get("topic"), one.reason),
-            )
+    """Leave the rest in a file, not before the dead letters are on the disk, or counted."""
+    for one, kept in zip(
+        letters, append_each(spool, "refused", [[one] for one in letters]), strict=True
+    ):
+        full = isinstance(kept, SpoolFull)
+        if isinstance(kept, Exception) and not full:
+            raise kept
+        log.warning(
+            "Elasticsearch refused document %s/%s of topic %s; it is %s: %s",
+            *(one.index, one.id, one.source.get("topic")),
+            "lost, because there is no room for more of them" if full else "kept with the reason",
+            one.reason,
+        )
     file.keep(tuple(rest))
 
 
@@ -182,15 +192,12 @@ async def _send(
     return fates
 
 
-async def _write(session: Session, documents: Sequence[Document]) -> list[StoreError | None]:
-    """Write documents; a request that is refused as a whole is tried again in halves."""
+async def _write(session: Session, documents: Sequence[Document]) -> Sequence[StoreError | None]:
+    """Write documents; return what became of each, also of one alone that is refused."""
     try:
-        return list(await session.write(*documents))
+        return await session.write(*documents)
     except DocumentRefused as error:
-        if len(documents) == 1:
-            return [error]
-    half = len(documents) // 2
-    return [*await _write(session, documents[:half]), *await _write(session, documents[half:])]
+        return [type(error)(error.message) for _ in documents]
 
 
 @dataclass(slots=True)

@@ -22,7 +22,7 @@ from elasticsearch import (
     NotFoundError,
 )
 
-from airflow_lag_provider.errors import StoreError
+from airflow_lag_provider.errors import DocumentRefused, IndexUnusable, StoreError
 from airflow_lag_provider.hooks.elasticsearch_client import item_error, read_error, store_error
 from airflow_lag_provider.hooks.elasticsearch_history import Question, answers, searches
 from airflow_lag_provider.hooks.elasticsearch_index import missing_mapping
@@ -89,8 +89,12 @@ class Session:
         :raises StoreError: none of them could be written.
         """
         if not self._index_is_ready:
-            async with self._limited():
-                await self._ensure_index()
+            try:
+                async with self._limited():
+                    await self._ensure_index()
+            except DocumentRefused as error:
+                # No document was sent yet: somebody can mend this, and each of them fits then.
+                raise IndexUnusable(error.message) from error
             self._index_is_ready = True
         if len(documents) > 1:
             return await self._write_many(documents)
@@ -162,21 +166,36 @@ class Session:
         """Write documents with as few requests as their size allows; return each one's fate."""
         fates: list[StoreError | None] = []
         for start in range(0, len(documents), _BULK_DOCUMENTS):
-            lines: list[Mapping[str, Any]] = []
-            for one in documents[start : start + _BULK_DOCUMENTS]:
-                action = {"_id": one.id, "version": one.version, "version_type": "external"}
-                lines += [{"index": action}, one.source]
             try:
-                async with self._limited():
-                    answer = await self._client.bulk(index=self._index, operations=lines)
+                fates += await self._write_together(documents[start : start + _BULK_DOCUMENTS])
             except StoreError as error:
                 if not fates:
                     raise
                 # The documents of earlier requests are there.
                 left = len(documents) - len(fates)
                 return (*fates, *(type(error)(error.message) for _ in range(left)))
-            fates += [item_error(item["index"]) for item in answer["items"]]
         return tuple(fates)
+
+    async def _write_together(self, documents: Sequence[Document]) -> list[StoreError | None]:
+        """Write documents with one request; one that is refused as a whole is sent in halves.
+
+        It was too large (413), or one of the documents made it unreadable; the others are not
+        refused for that.
+        """
+        lines: list[Mapping[str, Any]] = []
+        for one in documents:
+            action = {"_id": one.id, "version": one.version, "version_type": "external"}
+            lines += [{"index": action}, one.source]
+        try:
+            async with self._limited():
+                answer = await self._client.bulk(index=self._index, operations=lines)
+        except DocumentRefused as error:
+            if len(documents) == 1:
+                return [error]
+            half = len(documents) // 2
+            halves = (documents[:half], documents[half:])
+            return [fate for one in halves for fate in await self._write_together(one)]
+        return [item_error(item["index"]) for item in answer["items"]]
 
     async def _write_one(self, document: Document) -> None:
         try:

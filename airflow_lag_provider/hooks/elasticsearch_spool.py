@@ -32,6 +32,8 @@ log = logging.getLogger(__name__)
 
 # How long a task on a worker, which ends with its event loop, sends what waits, seconds.
 SETTLE_SECONDS = 5.0
+# How long it is believed that Elasticsearch may be tried, or may not, seconds.
+BELIEVED_SECONDS = 1.0
 # Of so many snapshots in the spool it is known here that they were taken.
 _MOST_KNOWN = 20_000
 
@@ -53,16 +55,35 @@ Fate = Waits | StoreError | None
 class _Room:
     """What the callers of one event loop share.
 
+    :param asking: held while it is looked whether a connection may be tried.
+    :param answers: until when it is believed whether one may, and whether it may.
     :param snapshots: ids of the snapshots that wait in the spool, the oldest first.
     """
 
-    keepers: dict[tuple[Spool, Kind], Keeper] = field(default_factory=dict)
+    asking: dict[tuple[Spool, str], asyncio.Lock] = field(default_factory=dict)
+    answers: dict[tuple[Spool, str], tuple[float, bool]] = field(default_factory=dict)
+    keepers: dict[tuple[Spool, str, Kind], Keeper] = field(default_factory=dict)
     flushers: dict[tuple[Spool, str], Flusher] = field(default_factory=dict)
     snapshots: dict[str, None] = field(default_factory=dict)
 
-    def keeper(self, spool: Spool, kind: Kind) -> Keeper:
-        """Return the one that appends to a spool."""
-        return self.keepers.setdefault((spool, kind), Keeper(spool, kind))
+    async def may_try(self, spool: Spool, conn_id: str) -> bool:
+        """Return whether Elasticsearch may be tried; hundreds of callers look once a second."""
+        key = (spool, conn_id)
+        async with self.asking.setdefault(key, asyncio.Lock()):
+            now = asyncio.get_running_loop().time()
+            until, may = self.answers.get(key, (now, False))
+            # Where both or neither hold, somebody has heard of Elasticsearch since.
+            if now >= until or may == spool.is_marked(conn_id):
+                may = await asyncio.to_thread(spool.may_try, conn_id)
+                self.answers[key] = (now + BELIEVED_SECONDS, may)
+            return may
+
+    def keeper(self, spool: Spool, conn_id: str, kind: Kind) -> Keeper:
+        """Return the one that appends to a connection's file.
+
+        With one append for several files some could have their part, and all be told otherwise.
+        """
+        return self.keepers.setdefault((spool, conn_id, kind), Keeper(spool, kind))
 
     def flusher(self, spool: Spool, conn_id: str) -> Flusher:
         """Return the one that sends what waits for a connection."""
@@ -110,6 +131,7 @@ async def store(*documents: Document, elasticsearch_conn_id: str, index: str) ->
             return await write(*documents, elasticsearch_conn_id=elasticsearch_conn_id, index=index)
         except StoreError as error:
             return (error,) * len(documents)
+    await _look_once(spool)
     entries = [
         Entry(
             conn_id=elasticsearch_conn_id,
@@ -129,11 +151,24 @@ async def store(*documents: Document, elasticsearch_conn_id: str, index: str) ->
     return tuple(fate if fate is None or _is_refused(fate) else waits for fate in fates)
 
 
+async def _look_once(spool: Spool) -> None:
+    """Say what is wrong with the spool, once for each process, before anybody needs it."""
+    if spool.looked_at:
+        return
+    spool.looked_at = True
+    try:
+        await asyncio.to_thread(spool.prepare)
+    except StoreError as error:
+        text = "No document can wait for Elasticsearch when it is away. %s"
+        await told(log.warning, text, error)
+
+
 async def _tried(
     spool: Spool, documents: Sequence[Document], *, conn_id: str, index: str
 ) -> Sequence[StoreError | None]:
     """Write documents, unless Elasticsearch did not answer a moment ago."""
-    if not await asyncio.to_thread(spool.may_try, conn_id):
+    room = _rooms.get()
+    if not await room.may_try(spool, conn_id):
         error: StoreError = ElasticsearchTimedOut(
             f"Elasticsearch, connection {conn_id}, did not answer in time a moment ago."
         )
@@ -152,8 +187,9 @@ async def _tried(
         if any(isinstance(one, ElasticsearchTimedOut) for one in fates):
             await asyncio.to_thread(spool.mark_away, conn_id)
         elif None in fates:
-            await asyncio.to_thread(spool.mark_back, conn_id)
-            _rooms.get().flusher(spool, conn_id).after_success()
+            if spool.is_marked(conn_id):
+                await asyncio.to_thread(spool.mark_back, conn_id)
+            room.flusher(spool, conn_id).after_success()
         return fates
     return (error,) * len(documents)
 
@@ -167,7 +203,7 @@ async def _keep(spool: Spool, away: Sequence[tuple[Entry, StoreError]]) -> Fate:
     room, entries = _rooms.get(), [entry for entry, _ in away]
     reason = str(away[0][1])
     try:
-        used = await room.keeper(spool, "waiting").keep(entries)
+        used = await room.keeper(spool, entries[0].conn_id, "waiting").keep(entries)
     except StoreError as error:
         return type(error)(f"{reason} {error.message}")
     room.note(entries)
@@ -188,7 +224,7 @@ async def _keep(spool: Spool, away: Sequence[tuple[Entry, StoreError]]) -> Fate:
 async def _keep_refused(spool: Spool, refused: Sequence[Entry]) -> None:
     """Keep documents among the dead letters; where that can't be, the log says so."""
     try:
-        await _rooms.get().keeper(spool, "refused").keep(refused)
+        await _rooms.get().keeper(spool, refused[0].conn_id, "refused").keep(refused)
     except StoreError as error:
         text = "Refused documents that could not be kept: %d. %s"
         await told(log.warning, text, len(refused), error)

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -18,6 +19,8 @@ from airflow_lag_provider.errors import DocumentUnreadable, ElasticsearchUnreach
 from airflow_lag_provider.hooks import elasticsearch_spool
 from airflow_lag_provider.hooks.elasticsearch import LagElasticsearchHook
 from airflow_lag_provider.run import document_id
+from airflow_lag_provider.spool import Spool
+from airflow_lag_provider.spool_entry import Entry
 
 NOON = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 STARTED = NOON + timedelta(seconds=1, microseconds=120)
@@ -250,6 +253,27 @@ def test_a_snapshot_that_waits_in_the_spool_is_not_late(
     with caplog.at_level("INFO"):
         miss("orders")
     assert "but has a snapshot of orders" in caplog.text
+
+
+def test_while_documents_wait_in_the_spool_an_alert_says_perhaps(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A worker of this host may have kept the snapshot; another connection's don't matter."""
+    monkeypatch.setenv("AIRFLOW__LAG__SPOOL_DIR", str(tmp_path / "spool"))
+    spool = Spool(tmp_path / "spool", max_bytes=10**9)
+    miss("orders")
+    assert ": no snapshot in time for orders;" in caplog.text
+    spool.append([Entry(conn_id="other", index="lag", id="1", version=1, source={})])
+    caplog.clear()
+    miss("orders")
+    assert ": no snapshot in time for orders;" in caplog.text
+    conn_id = store.indices[0][0]
+    spool.append([Entry(conn_id=conn_id, index="lag", id="1", version=1, source={})])
+    caplog.clear()
+    miss("orders")
+    assert "perhaps no snapshot in time for orders;" in caplog.text
+    assert "Not known, because documents wait in the spool of this host" in caplog.text
+    spool.release()
 
 
 def test_a_thousand_late_topics_make_one_short_line(

@@ -196,11 +196,12 @@ class TestSpool:
         dead.close()
         with dead.path.open("ab") as file:
             file.write(b"half a li")
-        spool.refuse([entry("d", "2026-11-24T15:04:00Z", reason="p0 is a date.")] * 2)
+        letters = [entry("d", "2026-11-24T15:04:00Z", reason="p0 is a date.")] * 2
+        spool.append(letters, kind="refused")
         (spool.directory / "x.waiting.jsonl.torn").write_text("half")
         spool.count_dropped(7)
         cli.main(["spool"])
-        first, waiting, mine, theirs, refused, _, reason, torn, lost = (
+        first, waiting, mine, theirs, refused, room, _, reason, torn, lost = (
             capsys.readouterr().out.splitlines()
         )
         assert f"holds {spool.used_bytes()} of" in first
@@ -210,6 +211,7 @@ class TestSpool:
         assert "1 document for other" in theirs
         assert "1 torn line, its owner is gone" in theirs
         assert refused.startswith("Refused by Elasticsearch: 2 documents in 1 file,")
+        assert room == f"  They hold {spool.used_bytes('refused')} of at most 134217728 bytes."
         assert reason == "  2 because: p0 is a date."
         assert torn.endswith("x.waiting.jsonl.torn")
         assert lost.startswith("Lost, because the spool was full: 7 documents between 20")

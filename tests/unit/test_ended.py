@@ -215,6 +215,26 @@ def test_where_elasticsearch_hangs_the_callbacks_of_a_process_end_in_time(
     assert caplog.text.count(left) == 3
 
 
+@pytest.mark.parametrize("hangs", [0, 60])
+def test_what_waits_in_the_spool_is_sent_before_the_callback_ends(
+    store: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, hangs: float
+) -> None:
+    """Within the same limit; when that doesn't end, the documents left are there all the same."""
+    caplog.set_level(logging.INFO)
+    settled = []
+
+    async def settle() -> None:
+        settled.append(len(store.documents))
+        await asyncio.sleep(hangs)
+
+    monkeypatch.setattr(elasticsearch_spool, "settle", settle)
+    monkeypatch.setattr(ended, "_TOGETHER_SECONDS", 0.2)
+    ended_by_airflow(context())
+    assert settled == [2]
+    assert "Those without a document got one: orders, clicks." in caplog.text
+    assert "No document could be left" not in caplog.text
+
+
 def test_one_task_that_can_not_be_read_costs_the_others_nothing(
     store: Store, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -355,6 +355,30 @@ def test_what_is_no_document_is_never_taken_for_one(spool: Spool, line: bytes) -
     assert torn(spool) == [line]
 
 
+def test_names_are_on_the_disk_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a power cut a directory that was made, and a file written anew, are still there."""
+    synced: list[int] = []
+    fsync = os.fsync
+
+    def recorded(fd: int) -> None:
+        synced.append(os.fstat(fd).st_ino)
+        fsync(fd)
+
+    monkeypatch.setattr(os, "fsync", recorded)
+    spool = Spool(tmp_path / "lag" / "spool", max_bytes=10**9)
+    spool.append([entry("1"), entry("2")])
+    assert {one.stat().st_ino for one in (tmp_path, tmp_path / "lag", spool.directory)} <= set(
+        synced
+    )
+    spool.release()
+    file = spool.take(spool.files()[0])
+    assert file
+    synced.clear()
+    file.keep(file.entries()[1:])
+    assert synced == [file.path.stat().st_ino, spool.directory.stat().st_ino]
+    file.close()
+
+
 def test_it_holds_no_more_than_its_limit(spool: Spool) -> None:
     """What would exceed it is refused as a whole; what was there stays, and room is used again."""
     size = len(entry("1").to_line())
@@ -487,15 +511,52 @@ def test_a_file_that_can_not_be_shortened_again_is_not_used_again(
     assert len(torn(spool)) == 1
 
 
-def test_refused_documents_are_kept_whatever_the_limit(spool: Spool) -> None:
-    """They come from files that are there, so the spool grows by no more than their reasons."""
+def test_refused_documents_take_no_room_from_those_that_wait(
+    spool: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They have an eighth of the limit besides; what is full of one kind takes the other kind."""
+    size = len(entry("1").to_line())
+    letter = len(entry("1", reason="No.").to_line())
+    monkeypatch.setattr(module, "_REFUSED_BYTES", 2 * letter)
+    spool.max_bytes = size
+    for name in "12":
+        spool.append([entry(name, reason="No.")], kind="refused")
+    with pytest.raises(SpoolFull, match=f"bytes of refused .* limit of {2 * letter}"):
+        spool.append([entry("3", reason="No.")], kind="refused")
     spool.append([entry("1")])
-    spool.max_bytes = 1
-    spool.refuse([entry("1", reason="No.")])
+    with pytest.raises(SpoolFull, match="bytes of waiting "):
+        spool.append([entry("2")])
+    assert (spool.used_bytes(), spool.used_bytes("refused")) == (size, 2 * letter)
     (path,) = spool.files(kind="refused")
-    assert Entry.from_line(path.read_bytes()).reason == "No."
     assert not is_owned(path), "a person may send it again while this process lives"
-    assert len(spool.files(kind="waiting")) == 1
+    monkeypatch.setattr(module, "_REFUSED_BYTES", 0)
+    spool.max_bytes = 800 * letter
+    assert spool.limit("refused") == 100 * letter
+
+
+def test_a_refused_document_is_kept_once_for_a_reason(spool: Spool) -> None:
+    """A task that is tried again and again leaves one letter; a better document is kept too."""
+    given = [
+        entry("1", reason="No."),
+        entry("1", reason="Not yet."),
+        entry("2", reason="No."),
+        entry("1", reason="No.", version=2),
+    ]
+    for one in given * 2:
+        spool.append([one], kind="refused")
+    lines = [line for path in spool.files() for line in path.read_bytes().splitlines(True)]
+    assert [Entry.from_line(line) for line in lines] == given
+
+
+def test_only_so_many_refused_documents_are_remembered(
+    spool: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The memory of a process that lives for months stays small."""
+    monkeypatch.setattr(module, "_MOST_LETTERS", 2)
+    for name in "1231":
+        spool.append([entry(name, reason="No.")], kind="refused")
+    (path,) = spool.files()
+    assert len(path.read_bytes().splitlines()) == 4
 
 
 def test_after_a_time_out_one_caller_tries_and_the_others_wait_for_it(tmp_path: Path) -> None:

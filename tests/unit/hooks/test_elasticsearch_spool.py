@@ -24,10 +24,12 @@ from airflow_lag_provider.errors import (
     ElasticsearchTimedOut,
     ElasticsearchUnreachable,
     IndexBlocked,
+    IndexUnusable,
     SpoolFull,
     SpoolUnusable,
     StoreError,
 )
+from airflow_lag_provider.hooks import elasticsearch as elasticsearch_hook
 from airflow_lag_provider.hooks import elasticsearch_batch as batch
 from airflow_lag_provider.hooks import elasticsearch_flush as flushing
 from airflow_lag_provider.hooks import elasticsearch_spool as spooling
@@ -44,7 +46,6 @@ class Cluster:
 
     :param errors: what every request to a connection or an index raises.
     :param refused: ids that are refused, one by one.
-    :param whole: whether a request with a refused document is refused as a whole.
     :param hangs: how long a request takes, seconds, before it raises its error.
     """
 
@@ -53,7 +54,6 @@ class Cluster:
         self.requests: list[list[str]] = []
         self.errors: dict[str, Exception] = {}
         self.refused: set[str] = set()
-        self.whole = False
         self.hangs = 0.0
 
     @asynccontextmanager
@@ -74,7 +74,7 @@ class Cluster:
         for name in (hook.elasticsearch_conn_id, hook.index):
             if name in self.errors:
                 raise self.errors[name]
-        if self.refused & {one.id for one in documents} and (self.whole or len(documents) == 1):
+        if len(documents) == 1 and documents[0].id in self.refused:
             raise DocumentRefused("Field p0 is a date.")
         fates: list[StoreError | None] = []
         for one in documents:
@@ -149,6 +149,7 @@ AWAY = [
     ElasticsearchOverloaded("429."),
     ElasticsearchAccessDenied("403."),
     IndexBlocked("Read-only."),
+    IndexUnusable("No shards left."),
     RuntimeError("what nobody thought of"),
 ]
 
@@ -181,6 +182,26 @@ def test_a_connection_that_is_missing_is_no_reason_to_lose_a_document(
     cluster.errors["session"] = ElasticsearchConnectionInvalid("There is no connection.")
     (fate,) = asyncio.run(stored(document("a")))
     assert isinstance(fate, Waits)
+    assert ids(spool) == ["a"]
+
+
+@pytest.mark.parametrize("problem", ["hangs", "away"])
+def test_a_connection_that_airflow_does_not_hand_out_is_no_reason_to_lose_a_document(
+    spool: Spool, monkeypatch: pytest.MonkeyPatch, problem: str
+) -> None:
+    """Neither where Airflow's API server hangs nor where it is away."""
+
+    async def airflow_connection(_: str) -> None:
+        if problem == "away":
+            raise ConnectionRefusedError("refused")
+        await asyncio.sleep(3600)
+
+    monkeypatch.setattr(elasticsearch_hook, "airflow_connection", airflow_connection)
+    monkeypatch.setattr(elasticsearch_hook, "READ_SECONDS", 0.05)
+    (fate,) = asyncio.run(stored(document("a")))
+    assert isinstance(fate, Waits)
+    assert "did not hand out the Elasticsearch connection 'es': " in fate.reason
+    assert ("not within 0.05 s" if problem == "hangs" else "refused") in fate.reason
     assert ids(spool) == ["a"]
 
 
@@ -316,12 +337,9 @@ def test_an_older_failure_never_replaces_what_came_after_it(cluster: Cluster, sp
     assert spool.files() == []
 
 
-@pytest.mark.parametrize("whole", [False, True])
-def test_what_is_refused_does_not_block_the_rest(
-    cluster: Cluster, spool: Spool, whole: bool
-) -> None:
-    """Also where one document makes Elasticsearch refuse the request it came in."""
-    cluster.refused, cluster.whole = {"3", "7"}, whole
+def test_what_is_refused_does_not_block_the_rest(cluster: Cluster, spool: Spool) -> None:
+    """It goes to the dead letters, each with its own reason."""
+    cluster.refused = {"3", "7"}
     spool.append([entry(str(number)) for number in range(10)])
     flushed = asyncio.run(flush(spool))
     assert (len(flushed.sent), flushed.refused, flushed.left) == (8, ["3", "7"], 0)
@@ -331,6 +349,29 @@ def test_what_is_refused_does_not_block_the_rest(
         "3": "Field p0 is a date.",
         "7": "Field p0 is a date.",
     }
+
+
+def test_refused_documents_without_room_are_counted_and_logged(
+    cluster: Cluster,
+    spool: Spool,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Of those that waited and of those of a task: they don't wait on, and are not kept."""
+    letter = len(entry("1", reason="Field p0 is a date.").to_line())
+    monkeypatch.setattr("airflow_lag_provider.spool._REFUSED_BYTES", letter)
+    monkeypatch.setattr(spool, "max_bytes", 4 * letter)
+    cluster.refused = {"1", "2", "3"}
+    spool.append([entry(name) for name in "102"])
+    flushed = asyncio.run(flush(spool))
+    assert (flushed.sent, flushed.refused, flushed.left) == (["0"], ["1", "2"], 0)
+    assert (ids(spool), ids(spool, "refused")) == ([], ["1"])
+    assert "document lag/1 of topic t; it is kept with the reason: Field p0" in caplog.text
+    assert "document lag/2 of topic t; it is lost, because there is no room" in caplog.text
+    (fate,) = asyncio.run(stored(document("3")))
+    assert type(fate) is DocumentRefused
+    assert "Refused documents that could not be kept: 1." in caplog.text
+    assert spool.dropped().documents == 2
 
 
 def test_what_was_refused_can_be_sent_again(cluster: Cluster, spool: Spool) -> None:
@@ -419,6 +460,38 @@ def test_after_some_seconds_one_document_is_tried(
     assert asyncio.run(stored(document("e"))) == (None,)
 
 
+def test_while_all_is_well_the_spool_is_looked_at_once_a_second(
+    cluster: Cluster, spool: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not for each of 300 tasks; what this process itself notes counts at once."""
+    looks: list[str] = []
+
+    def counted(name: str) -> Callable[[Spool, str], Any]:
+        real = getattr(Spool, name)
+
+        def call(self: Spool, conn_id: str) -> Any:
+            looks.append(name)
+            return real(self, conn_id)
+
+        return call
+
+    for name in ("may_try", "mark_back"):
+        monkeypatch.setattr(Spool, name, counted(name))
+    monkeypatch.setattr(spooling, "BELIEVED_SECONDS", 3600)
+
+    async def story() -> None:
+        await asyncio.gather(*(stored(document(str(n))) for n in range(300)))
+        assert looks == ["may_try"]
+        spool.mark_away("es")
+        (fate,) = await stored(document("a"))
+        assert isinstance(fate, Waits)
+        spool.mark_back("es")
+        assert await stored(document("b")) == (None,)
+
+    asyncio.run(story())
+    assert looks == ["may_try", "may_try", "mark_back", "may_try"]
+
+
 def test_many_tasks_append_together(
     cluster: Cluster, spool: Spool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -479,6 +552,27 @@ def test_a_spool_that_can_not_be_written_is_the_tasks_error(
     assert asyncio.run(stored(document("a"))) == (None,)
 
 
+def test_a_spool_that_could_not_be_written_is_known_before_it_is_needed(
+    cluster: Cluster, directory: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Elasticsearch takes everything, and the log says once that nothing could wait."""
+    directory.mkdir()
+    directory.chmod(0o755)
+    for name in "abc":
+        assert asyncio.run(stored(document(name))) == (None,)
+    assert caplog.text.count("No document can wait") == 1
+    assert "mode 0755" in caplog.text
+
+
+def test_the_spools_directory_is_made_before_it_is_needed(
+    cluster: Cluster, directory: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Where nothing is wrong with it, nothing is said."""
+    assert asyncio.run(stored(document("a"))) == (None,)
+    assert directory.is_dir()
+    assert caplog.text == ""
+
+
 def test_another_users_spool_is_not_flushed(cluster: Cluster, spool: Spool) -> None:
     """What root would leave in it, Airflow's user could not read."""
     spool.append([entry("a")])
@@ -520,11 +614,12 @@ def test_an_attempt_that_fails_is_followed_by_later_ones(
         await stored(document("a"))
         await until(lambda: len(cluster.requests) > 3)
         cluster.errors.clear()
-        await until(lambda: not spool.files())
+        # The log comes last, after the file is gone.
+        await until(lambda: "Documents that waited, written now: 1." in caplog.text)
 
     asyncio.run(story())
+    assert spool.files() == []
     assert "Files of the spool in which documents wait on: 1. Read-only." in caplog.text
-    assert "Documents that waited, written now: 1." in caplog.text
 
 
 def test_what_nobody_thought_of_does_not_end_the_attempts(
@@ -555,17 +650,61 @@ def test_a_file_that_can_not_be_written_anew_stays_as_it_was(
     cluster.refused = {"b"}
     spool.append([entry("a"), entry("b")])
 
-    def full(*_: Any) -> None:
+    def full(*_: Any, **__: Any) -> None:
         raise SpoolUnusable("No space left on device.")
 
     with monkeypatch.context() as patch:
-        patch.setattr(Spool, "refuse", full)
+        patch.setattr(Spool, "append", full)
         flushed = asyncio.run(flush(spool))
     assert (flushed.left, flushed.sent, flushed.refused) == (1, [], [])
     assert "No space left" in flushed.reasons[0]
     assert ids(spool) == ["a", "b"]
     flushed = asyncio.run(flush(spool))
     assert (flushed.left, flushed.sent, flushed.refused) == (0, ["a"], ["b"])
+
+
+def test_a_file_that_nobody_expected_does_not_hold_up_the_others(
+    cluster: Cluster,
+    spool: Spool,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Whatever happens with it, it stays, is named with the reason, and the next is sent."""
+    monkeypatch.setattr("airflow_lag_provider.spool.FILE_BYTES", 10)
+    for name in "abc":
+        spool.append([entry(name, index="odd" if name == "a" else "lag")])
+    cluster.errors["odd"] = ZeroDivisionError("oops")
+    flushed = asyncio.run(flush(spool))
+    assert (flushed.sent, flushed.left, flushed.reasons) == (["b", "c"], 1, ["oops"])
+    assert ids(spool) == ["a"]
+    assert "ZeroDivisionError: oops" in caplog.text
+    assert spool.files()[0].name in caplog.text
+
+
+def test_a_file_that_can_not_be_written_is_no_matter_of_another_connection(
+    cluster: Cluster, spool: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tasks that spool in one moment: who is told that a document is lost has lost it."""
+    append = SpoolFile.append
+
+    def half(self: SpoolFile, entries: Any) -> None:
+        some = list(entries)
+        if some[0].conn_id == "other":
+            raise OSError(5, "Input/output error")
+        append(self, some)
+
+    monkeypatch.setattr(SpoolFile, "append", half)
+    for name in ("es", "other"):
+        cluster.errors[name] = ElasticsearchUnreachable("No connection.")
+
+    async def story() -> Any:
+        return await asyncio.gather(
+            stored(document("a")), stored(document("b"), conn_id="other"), stored(document("c"))
+        )
+
+    fates = [type(fate) for (fate,) in asyncio.run(story())]
+    assert fates == [Waits, SpoolUnusable, Waits]
+    assert sorted(ids(spool)) == ["a", "c"]
 
 
 def test_an_empty_file_is_removed(cluster: Cluster, spool: Spool) -> None:
