@@ -20,6 +20,7 @@ from airflow_lag_provider.shared_work import PerLoop, detached
 
 Fates = tuple[StoreError | None, ...]
 Outcomes = tuple[Mapping[str, Any] | StoreError | None, ...]
+Newest = tuple[Mapping[str, Any] | None, ...]
 
 # How long a document waits for others, seconds.
 GATHER_SECONDS = 0.1
@@ -101,7 +102,7 @@ async def outcomes(*ids: str, elasticsearch_conn_id: str, index: str) -> Outcome
     return await _together(key, lambda session, *some: session.outcomes(*some), ids)
 
 
-async def latest(*questions: Question, elasticsearch_conn_id: str, index: str) -> Outcomes:
+async def latest(*questions: Question, elasticsearch_conn_id: str, index: str) -> Newest:
     """Return the newest snapshot of topics, see :meth:`.Session.latest`.
 
     :param index: index, which may hold ``%Y``, ``%m``, ``%d`` and ``%H``.
