@@ -10,6 +10,7 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import redirect_stdout
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -122,7 +123,9 @@ def _flush(found: Spool, kind: Kind) -> list[str]:
 
     # Without it Airflow 3 looks for connections in the environment alone, not in its database.
     os.environ.setdefault("_AIRFLOW_PROCESS_CONTEXT", "server")
-    flushed = asyncio.run(flush(found, kind=kind))
+    # Airflow 2 logs to standard output.
+    with redirect_stdout(sys.stderr):
+        flushed = asyncio.run(flush(found, kind=kind))
     sys.stdout.write(
         f"{kind.capitalize()}: {counted(len(flushed.sent), 'document')} written, "
         f"{len(flushed.refused)} refused by Elasticsearch.\n"
@@ -147,16 +150,18 @@ def gaps(arguments: argparse.Namespace) -> None:
     # Airflow 3 else keeps the connections of its database from this process.
     os.environ.setdefault("_AIRFLOW_PROCESS_CONTEXT", "server")
 
-    from airflow_lag_provider import gaps_command
+    # Airflow 2 logs to standard output, where only the report belongs.
+    with redirect_stdout(sys.stderr):
+        from airflow_lag_provider import gaps_command
 
-    written, unfinished = gaps_command.report(
-        path=mirrors_file(arguments.file),
-        start=arguments.start,
-        end=arguments.end,
-        mirror=arguments.mirror,
-        topic=arguments.topic,
-        as_json=arguments.json,
-    )
+        written, unfinished = gaps_command.report(
+            path=mirrors_file(arguments.file),
+            start=arguments.start,
+            end=arguments.end,
+            mirror=arguments.mirror,
+            topic=arguments.topic,
+            as_json=arguments.json,
+        )
     sys.stdout.write(written)
     if unfinished:
         sys.exit(unfinished)

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS, AIRFLOW_V_3_3_PLUS
 
-from airflow_lag_provider import cli
+from airflow_lag_provider import cli, gaps_command
 from airflow_lag_provider.errors import ElasticsearchUnreachable
 from airflow_lag_provider.hooks.elasticsearch import LagElasticsearchHook
 from airflow_lag_provider.hooks.elasticsearch_spool import configured_spool
@@ -278,6 +278,20 @@ class TestSpool:
             in capsys.readouterr().out
         )
         assert len(spool.files()) == 1
+
+
+def test_the_list_of_gaps_stands_alone_on_standard_output(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A program reads it there, and Airflow 2 logs to standard output."""
+
+    def report(**_: Any) -> tuple[str, str]:
+        print("[2026-11-24T17:00:00] INFO - Retrieving connection")
+        return '{"gaps": []}', ""
+
+    monkeypatch.setattr(gaps_command, "report", report)
+    cli.main(["gaps", "--json", "--file", str(tmp_path / "mirrors.yaml")])
+    assert capsys.readouterr().out == '{"gaps": []}'
 
 
 def entry(
