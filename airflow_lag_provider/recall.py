@@ -25,7 +25,7 @@ from airflow_lag_provider.watch import Watch
 log = logging.getLogger(__name__)
 
 # How long the question may take, seconds; a snapshot waits for it only when memory is cold.
-_PATIENCE_SECONDS = 3.0
+_PATIENCE_SECONDS = 6.0
 # Between two scheduled runs of a topic. Where more time went by, another process may have had it.
 _CADENCE = timedelta(minutes=1)
 _FORGOTTEN_AFTER = timedelta(hours=1)
