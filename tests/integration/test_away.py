@@ -175,7 +175,8 @@ def test_the_minutes_without_elasticsearch_have_their_own_times(story: Story) ->
 
 def test_the_tasks_were_green_with_a_warning(story: Story) -> None:
     """No run failed, and the logs say where the documents waited and why."""
-    assert story.states["success"] > 8
+    # Of both mirrors one before, and two while Elasticsearch was away.
+    assert story.states["success"] >= 6
     assert not story.states["failed"]
     assert "wait for it in the spool" in story.logs
     assert "No connection to Elasticsearch" in story.logs
