@@ -7,13 +7,19 @@ A new command is one more entry in :data:`COMMANDS`.
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import redirect_stdout
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airflow_lag_provider.errors_base import LagError
+
+if TYPE_CHECKING:
+    from airflow_lag_provider.spool import Spool
+    from airflow_lag_provider.spool_entry import Kind
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +93,80 @@ def tune(arguments: argparse.Namespace) -> None:
     sys.stdout.write(report(advice, path=configuration.path, airflow=airflow))
 
 
+def spool(arguments: argparse.Namespace) -> None:
+    """Print what waits in the spool, or send it.
+
+    :raises SpoolUnusable: there is no spool, or it can't be read.
+    """
+    from airflow_lag_provider import spool_report
+    from airflow_lag_provider.errors import SpoolUnusable
+    from airflow_lag_provider.hooks.elasticsearch_spool import configured_spool
+
+    found = configured_spool()
+    if found is None:
+        raise SpoolUnusable("`[lag] spool_dir` is not set, so nothing waits anywhere.")
+    kinds: dict[Kind, bool] = {"waiting": arguments.flush, "refused": arguments.refused}
+    if not any(kinds.values()):
+        sys.stdout.write(spool_report.text(found))
+        return
+    unfinished = [why for kind, wanted in kinds.items() if wanted for why in _flush(found, kind)]
+    if unfinished:
+        sys.exit("\n".join(unfinished))
+
+
+def _flush(found: Spool, kind: Kind) -> list[str]:
+    """Send what waits; return why something is still there."""
+    import asyncio
+
+    from airflow_lag_provider.hooks.elasticsearch_flush import flush
+    from airflow_lag_provider.spool_report import counted
+
+    # Without it Airflow 3 looks for connections in the environment alone, not in its database.
+    os.environ.setdefault("_AIRFLOW_PROCESS_CONTEXT", "server")
+    # Airflow 2 logs to standard output.
+    with redirect_stdout(sys.stderr):
+        flushed = asyncio.run(flush(found, kind=kind))
+    sys.stdout.write(
+        f"{kind.capitalize()}: {counted(len(flushed.sent), 'document')} written, "
+        f"{len(flushed.refused)} refused by Elasticsearch.\n"
+    )
+    if flushed.left:
+        sys.stdout.write(f"Some are left, in {counted(flushed.left, 'file')}.\n")
+    if flushed.owned:
+        sys.stdout.write(
+            f"Owned by living processes, which send it themselves: "
+            f"{counted(flushed.owned, 'file')}.\n"
+        )
+    if flushed.refused:
+        flushed.reasons.append("`airflow-lag spool` shows what was refused, and why.")
+    return flushed.reasons
+
+
+def gaps(arguments: argparse.Namespace) -> None:
+    """Print which minutes of which topics have no snapshot, and what is known of why.
+
+    :raises LagError: an argument or the configuration can't be used, or Elasticsearch not asked.
+    """
+    # Airflow 3 else keeps the connections of its database from this process.
+    os.environ.setdefault("_AIRFLOW_PROCESS_CONTEXT", "server")
+
+    # Airflow 2 logs to standard output, where only the report belongs.
+    with redirect_stdout(sys.stderr):
+        from airflow_lag_provider import gaps_command
+
+        written, unfinished = gaps_command.report(
+            path=mirrors_file(arguments.file),
+            start=arguments.start,
+            end=arguments.end,
+            mirror=arguments.mirror,
+            topic=arguments.topic,
+            as_json=arguments.json,
+        )
+    sys.stdout.write(written)
+    if unfinished:
+        sys.exit(unfinished)
+
+
 _FILE = Option(
     ("--file",),
     {
@@ -108,6 +188,48 @@ COMMANDS = (
             ),
         ),
         tune,
+    ),
+    Command(
+        "spool",
+        "Print which documents wait in the spool for Elasticsearch, or send them",
+        (
+            Option(
+                ("--flush",),
+                {"action": "store_true", "help": "send what waits, of processes that are gone"},
+            ),
+            Option(
+                ("--refused",),
+                {
+                    "action": "store_true",
+                    "help": "send again what Elasticsearch refused, once the reason is mended",
+                },
+            ),
+        ),
+        spool,
+    ),
+    Command(
+        "gaps",
+        "List the minutes without a snapshot, by mirror and topic, each with what is known of why",
+        (
+            Option(
+                ("--from",),
+                {
+                    "dest": "start",
+                    "metavar": "TIME",
+                    "help": "such as 2026-11-22T13:00, in UTC unless it says otherwise; by default "
+                    "a day before --to",
+                },
+            ),
+            Option(
+                ("--to",),
+                {"dest": "end", "metavar": "TIME", "help": "by default three minutes ago"},
+            ),
+            Option(("--mirror",), {"metavar": "NAME", "help": "only this mirror"}),
+            Option(("--topic",), {"metavar": "NAME", "help": "only this topic"}),
+            Option(("--json",), {"action": "store_true", "help": "as JSON"}),
+            _FILE,
+        ),
+        gaps,
     ),
 )
 

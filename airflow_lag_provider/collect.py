@@ -29,6 +29,7 @@ from airflow_lag_provider.errors import (
     OutputCutOff,
     SSHAuthenticationFailed,
     SSHConnectionInvalid,
+    SSHConnectionNotRead,
     SSHError,
     SSHUnreachable,
 )
@@ -56,12 +57,14 @@ class DescribeOutput:
 
     :param exit_code: the tool's own, which says little: see ``describe.parse``.
     :param ended_at: when the command ended, with time zone.
+    :param began_at: when the command was sent; ``None``: not known.
     """
 
     stdout: str
     stderr: str
     exit_code: int
     ended_at: datetime
+    began_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,10 +72,12 @@ class Collected:
     """A group's description.
 
     :param ended_at: when the command that brought it ended, with time zone.
+    :param began_at: when the command was sent; ``None``: not known.
     """
 
     description: GroupDescription
     ended_at: datetime
+    began_at: datetime | None = None
 
 
 def _slots() -> defaultdict[tuple[str, int], asyncio.Semaphore]:
@@ -122,7 +127,7 @@ async def collect(
 
     async def work() -> Collected:
         output = await _run(room, ssh_conn_id=ssh_conn_id, command=command, timeout=timeout)
-        return Collected(await _parsed(output, group), output.ended_at)
+        return Collected(await _parsed(output, group), output.ended_at, output.began_at)
 
     def result(
         occasion: Hashable, attempt: int, *, patience: float = PATIENCE_SECONDS
@@ -176,9 +181,7 @@ async def _run(room: _Room, *, ssh_conn_id: str, command: str, timeout: float) -
     """Run the command when its host has a slot for it, and return its output."""
     started = asyncio.get_running_loop().time()
     hook = LagSSHHook(ssh_conn_id=ssh_conn_id)
-    with _connection_errors(ssh_conn_id):
-        async with asyncio.timeout(timeout):
-            target = await hook.target()
+    target = await _target(hook, timeout=timeout)
     timeout -= asyncio.get_running_loop().time() - started
     slots = room.slots[target.host, target.port]
     try:
@@ -189,6 +192,7 @@ async def _run(room: _Room, *, ssh_conn_id: str, command: str, timeout: float) -
             f"{COMMANDS_AT_ONCE} commands on {target.host} left no room for one more within "
             f"{PATIENCE_SECONDS:g} s."
         ) from error
+    began_at = datetime.now(UTC)
     try:
         result = await _result(room.links, hook, target, command=command, timeout=timeout)
     finally:
@@ -206,7 +210,23 @@ async def _run(room: _Room, *, ssh_conn_id: str, command: str, timeout: float) -
             f"The shell on {target.host} ended with {result.exit_status} without running the "
             f"command, and said: {said.strip():.200}."
         ) from error
-    return DescribeOutput(stdout, stderr, exit_code, datetime.now(UTC))
+    return DescribeOutput(stdout, stderr, exit_code, datetime.now(UTC), began_at)
+
+
+async def _target(hook: LagSSHHook, *, timeout: float) -> Target:
+    """Read the Airflow connection."""
+    with _connection_errors(hook.ssh_conn_id):
+        try:
+            async with asyncio.timeout(timeout):
+                return await hook.target()
+        except OSError as error:
+            # A time-out too: of Airflow, since the host was not yet asked for anything.
+            reason = (
+                f"not within {timeout:g} s" if isinstance(error, TimeoutError) else _words(error)
+            )
+            raise SSHConnectionNotRead(
+                f"Airflow did not hand out the SSH connection {hook.ssh_conn_id!r}: {reason}."
+            ) from error
 
 
 async def _result(

@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import DAG, conf, get_parsing_context
+from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS, AIRFLOW_V_3_3_PLUS
 
 from airflow_lag_provider import config_cache, deadline
+from airflow_lag_provider.ended import ended_by_airflow, run_ended_by_airflow
 from airflow_lag_provider.operators.lag import SSHLagOperator
 from airflow_lag_provider.run import EXECUTION_MARGIN, MAX_ACTIVE_RUNS
 
@@ -146,6 +148,8 @@ def _dag(
             elasticsearch=configuration.elasticsearch,
         ),
     }
+    if any(_takes_worker(one) for one in ([mirror] if mirror.layout == "group" else topics)):
+        arguments["on_failure_callback"] = run_ended_by_airflow
     if settings.access_control:
         arguments["access_control"] = {
             role: set(permissions) for role, permissions in settings.access_control.items()
@@ -158,6 +162,11 @@ def _dag(
         for topic in topics:
             _task(dag, topic.name, mirror, topic, configuration, topic=topic.name)
     return dag
+
+
+def _takes_worker(settings: Mirror | Topic) -> bool:
+    """Return whether a task takes a worker; a configuration holds no templates."""
+    return not settings.deferrable or (AIRFLOW_V_3_0_PLUS and not AIRFLOW_V_3_3_PLUS)
 
 
 def _task(
@@ -193,6 +202,7 @@ def _task(
         retries=settings.retries,
         retry_delay=settings.retry_delay,
         execution_timeout=settings.timeout + EXECUTION_MARGIN,
+        on_failure_callback=ended_by_airflow,
         **watched,
         **{name: value for name, value in optional.items() if value is not None},
         **deadline.task_arguments(mirror.topics if "topics" in watched else [settings]),

@@ -41,6 +41,19 @@ def run_of(dag_run: Any, ti: Any, *, interval_end: datetime | None) -> Run:
     )
 
 
+def command_of(watch: Watch, *, short: bool = False) -> str:
+    """Return the describe command to show, or a sentence where there is none. It never raises.
+
+    :param short: without its lines of shell for the archive.
+    """
+    try:
+        # What a template or a variable gave may be no text at all.
+        watch.check()
+        return watch.short_command if short else watch.command
+    except Exception:
+        return "none was run, since an argument of the task can't be used"
+
+
 def sentences(seen: Observation) -> str:
     """Return a line about each stored snapshot, for the task's log."""
     return "\n".join(map(_sentence, seen.stored))
@@ -54,9 +67,11 @@ def _sentence(stored: StoredSnapshot) -> str:
         if snapshot.lag_max is None
         else f", worst partition {snapshot.lag_max_partition} with {snapshot.lag_max}"
     )
+    where = f"{stored.index}/{stored.document_id}"
     return (
         f"Topic {snapshot.topic}: lag {lag}{worst}; {len(snapshot.partitions)} partitions, "
-        f"group {snapshot.group_state}; document {stored.index}/{stored.document_id}."
+        f"group {snapshot.group_state}; document {where}"
+        f"{' waits in the spool' if stored.waits else ''}."
     )
 
 
@@ -71,18 +86,21 @@ def summary(watch: Watch, seen: Observation) -> dict[str, Any] | None:
     :return: ``None`` for a single topic without a snapshot.
     """
     if len(watch.topics) > 1:
+        waiting = sum(one.waits for one in seen.stored)
         return {
-            "command": watch.short_command,
+            "command": command_of(watch, short=True),
             "stored": len(seen.stored),
             "failed": list(seen.failed),
+            **({"waiting": waiting} if waiting else {}),
         }
     if seen.error or not seen.stored:
         return None
     (one,) = seen.stored
     return {
         "topic": one.snapshot.topic,
-        "command": watch.short_command,
+        "command": command_of(watch, short=True),
         "lag": {"total": one.snapshot.lag_total, "max": one.snapshot.lag_max},
         "index": one.index,
         "document_id": one.document_id,
+        **({"waiting": 1} if one.waits else {}),
     }

@@ -12,6 +12,7 @@ Each class knows whether a retry can help (``retriable``) and what the person on
     │   │   ├── HostKeyNotTrusted
     │   │   ├── SSHAuthenticationFailed
     │   │   ├── SSHConnectionInvalid
+    │   │   ├── SSHConnectionNotRead
     │   │   ├── CommandNotRun
     │   │   └── OutputCutOff
     │   ├── DescribeTimedOut
@@ -39,13 +40,18 @@ Each class knows whether a retry can help (``retriable``) and what the person on
     │   └── DescribeFailed             the tool reported an error that has no class of its own
     ├── StoreError                     a document could not be written or read
     │   ├── ElasticsearchConnectionInvalid
+    │   ├── ElasticsearchConnectionNotRead
     │   ├── ElasticsearchUnreachable
     │   ├── ElasticsearchTimedOut
     │   ├── ElasticsearchAccessDenied
     │   ├── ElasticsearchOverloaded
     │   ├── IndexBlocked
+    │   ├── IndexUnusable
     │   ├── DocumentRefused
-    │   └── DocumentUnreadable
+    │   ├── DocumentUnreadable
+    │   ├── SpoolFull
+    │   └── SpoolUnusable
+    ├── EndedByAirflow                 Airflow ended the task, and our code could not say why
     └── UnexpectedError                a defect of this package, or something nobody thought of
 """
 
@@ -78,6 +84,7 @@ from airflow_lag_provider.errors_describe import (
     OutputNotUnderstood,
     SSHAuthenticationFailed,
     SSHConnectionInvalid,
+    SSHConnectionNotRead,
     SSHError,
     SSHUnreachable,
     ToolBroken,
@@ -90,10 +97,14 @@ from airflow_lag_provider.errors_store import (
     DocumentUnreadable,
     ElasticsearchAccessDenied,
     ElasticsearchConnectionInvalid,
+    ElasticsearchConnectionNotRead,
     ElasticsearchOverloaded,
     ElasticsearchTimedOut,
     ElasticsearchUnreachable,
     IndexBlocked,
+    IndexUnusable,
+    SpoolFull,
+    SpoolUnusable,
     StoreError,
 )
 
@@ -116,13 +127,16 @@ __all__ = [
     "DocumentUnreadable",
     "ElasticsearchAccessDenied",
     "ElasticsearchConnectionInvalid",
+    "ElasticsearchConnectionNotRead",
     "ElasticsearchOverloaded",
     "ElasticsearchTimedOut",
     "ElasticsearchUnreachable",
+    "EndedByAirflow",
     "GroupNotFound",
     "GroupStateUnknown",
     "HostKeyNotTrusted",
     "IndexBlocked",
+    "IndexUnusable",
     "InvalidRequest",
     "JavaFailed",
     "JavaNotFound",
@@ -134,8 +148,11 @@ __all__ = [
     "OutputNotUnderstood",
     "SSHAuthenticationFailed",
     "SSHConnectionInvalid",
+    "SSHConnectionNotRead",
     "SSHError",
     "SSHUnreachable",
+    "SpoolFull",
+    "SpoolUnusable",
     "StoreError",
     "ToolBroken",
     "ToolNotExecutable",
@@ -151,6 +168,20 @@ class ConfigurationError(LagError):
 
 class InvalidRequest(LagError):
     """An argument of the operator, after its templates are rendered, can't be used."""
+
+    advice = "Correct the argument, or the template or configuration that it comes from."
+
+
+class EndedByAirflow(LagError):
+    """Airflow ended the task without our code: a lost worker, a time-out, a person.
+
+    It is never raised: its document is left by ``ended.ended_by_airflow``.
+    """
+
+    advice = (
+        "Look into the logs of Airflow's scheduler and of the worker or triggerer that had the "
+        "task, at that time."
+    )
 
 
 class UnexpectedError(LagError):

@@ -48,6 +48,15 @@ class SSHConnectionInvalid(SSHError):
     advice = "Correct the SSH connection in Airflow."
 
 
+class SSHConnectionNotRead(SSHError):
+    """Airflow did not hand out the connection in time; the host was not asked for anything."""
+
+    retriable = True
+    advice = (
+        "Check Airflow's API server (2.11: its database), and the secrets backend if there is one."
+    )
+
+
 class CommandNotRun(SSHError):
     """The session ended in order, but the user's shell did not run the command as it stands."""
 
@@ -62,8 +71,8 @@ class OutputCutOff(SSHError):
 
     retriable = True
     advice = (
-        "The SSH connection dropped, or the command was stopped on the host, before the output "
-        "was complete. Nothing of it is stored."
+        "Look in the host's log for an SSH connection that dropped or a command that somebody "
+        "stopped. Nothing of what came is stored."
     )
 
 

@@ -15,6 +15,15 @@ class ElasticsearchConnectionInvalid(StoreError):
     advice = "Correct the Elasticsearch connection in Airflow."
 
 
+class ElasticsearchConnectionNotRead(StoreError):
+    """Airflow did not hand out the connection in time; the cluster was not asked for anything."""
+
+    retriable = True
+    advice = (
+        "Check Airflow's API server (2.11: its database), and the secrets backend if there is one."
+    )
+
+
 class ElasticsearchUnreachable(StoreError):
     """No connection to any of the hosts, or TLS failed on the way."""
 
@@ -42,7 +51,7 @@ class ElasticsearchAccessDenied(StoreError):
 
 
 class ElasticsearchOverloaded(StoreError):
-    """Elasticsearch refused the request for lack of resources (429, 502, 503, 504)."""
+    """Elasticsearch could not take the request now (429, or any 5xx)."""
 
     retriable = True
     advice = "Check the cluster's health, its free disk space and its write queue."
@@ -52,6 +61,16 @@ class IndexBlocked(StoreError):
     """The index takes no writes (closed, read-only or blocked)."""
 
     advice = "Look at the index's `index.blocks.*` settings and at the free disk space."
+
+
+class IndexUnusable(StoreError):
+    """The index isn't there or can't be completed, and Elasticsearch refuses to see to it."""
+
+    advice = (
+        "Check the limit of shards (`cluster.max_shards_per_node`) and of fields "
+        "(`index.mapping.total_fields.limit`), the index's templates and aliases, and "
+        "`action.auto_create_index`."
+    )
 
 
 class DocumentRefused(StoreError):
@@ -64,3 +83,23 @@ class DocumentUnreadable(StoreError):
     """Elasticsearch can't say whether a document is there."""
 
     advice = "Check the index's health, and that the role has the right `read` on it."
+
+
+class SpoolFull(StoreError):
+    """Elasticsearch can't be written to, and the spool has reached its limit."""
+
+    retriable = True
+    advice = (
+        "Mend Elasticsearch, or raise `[lag] spool_max_bytes`; `airflow-lag spool` shows what "
+        "the spool holds."
+    )
+
+
+class SpoolUnusable(StoreError):
+    """The spool, in which a document should wait, can't be written or read."""
+
+    retriable = True
+    advice = (
+        "`[lag] spool_dir` must be a directory of this process's user alone (mode 0700), on a "
+        "disk that has room."
+    )

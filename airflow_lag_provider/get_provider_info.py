@@ -47,7 +47,7 @@ def get_provider_info() -> dict[str, Any]:
         "cli": ["airflow_lag_provider.cli.get_commands"],
         "config": {
             "lag": {
-                "description": "Where the lag provider finds its configuration.",
+                "description": "Kafka MirrorMaker lag: its configuration file and its spool.",
                 "options": {
                     "mirrors_file": {
                         "description": (
@@ -58,7 +58,31 @@ def get_provider_info() -> dict[str, Any]:
                         "type": "string",
                         "example": "/opt/airflow/include/mirrors.yaml",
                         "default": "",
-                    }
+                    },
+                    "spool_dir": {
+                        "description": (
+                            "Directory in which documents wait while Elasticsearch does not take "
+                            "them; one for each host, on a disk that outlives the processes and "
+                            "their containers. An absolute path; it is made with mode 0700 and "
+                            "must belong to the user that Airflow runs as. Empty: nothing waits, "
+                            "and a task whose document can't be written fails."
+                        ),
+                        "version_added": "0.1.0",
+                        "type": "string",
+                        "example": "/var/lib/airflow/lag-spool",
+                        "default": "",
+                    },
+                    "spool_max_bytes": {
+                        "description": (
+                            "Limit of all files in spool_dir together, bytes. What finds no room "
+                            "is counted, and its task fails. What Elasticsearch refused has an "
+                            "eighth of it besides, at least 1 MiB."
+                        ),
+                        "version_added": "0.1.0",
+                        "type": "integer",
+                        "example": None,
+                        "default": "1073741824",
+                    },
                 },
             }
         },

@@ -1,4 +1,10 @@
-"""The DAG run a document belongs to: what makes the document unique, and which try of it wins."""
+"""The DAG run a document belongs to: what makes the document unique, and which try of it wins.
+
+A document's external version says how much is known of the run, and Elasticsearch keeps the
+highest: 0 for a run that Airflow ended without our code, the try number for a failure that our
+code met, and one above any try for a snapshot. So each replaces what is below it and nothing else,
+whichever is written last; of two that Airflow ended the first stays.
+"""
 
 from __future__ import annotations
 
@@ -11,11 +17,14 @@ from typing import Any
 # Above any try number, so that a success replaces the failure of every try of its run, and no
 # failure ever replaces a success.
 SUCCESS_VERSION = 1_000_000
+# Below any try number: that Airflow ended the run is said only where nothing else is known.
+ENDED_VERSION = 0
 # Documents are keyed by their run, so overlapping does no harm; with 1, the closing of a run
 # would delay the next one.
 MAX_ACTIVE_RUNS = 3
-# Beyond the describe's own limit: waiting for its turn (40 s), writing the document (15 s), and
-# what Airflow needs, so that a run ends with its reason instead of being killed.
+# Beyond the describe's own limit: waiting for its turn (40 s), writing the document (15 s) and
+# those that waited (5 s), and what Airflow needs, so that a run ends with its reason instead of
+# being killed.
 EXECUTION_MARGIN = timedelta(seconds=85)
 
 

@@ -104,7 +104,7 @@ class SharedWork(Generic[ResultT]):
         patience: float,
         work: Callable[[], Coroutine[Any, Any, ResultT]],
     ) -> _Piece[ResultT]:
-        task = asyncio.create_task(self._in_lane(lane, patience, work))
+        task = detached(self._in_lane(lane, patience, work))
         piece = _Piece(task)
         asyncio.get_running_loop().call_later(self._keep, self._expire, key, piece)
         return piece

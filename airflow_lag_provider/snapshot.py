@@ -12,6 +12,7 @@ from functools import cached_property
 from typing import Any, Literal
 
 GroupState = Literal["active", "empty", "rebalancing"]
+Changed = Literal["grew", "shrank", "recreated"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +38,18 @@ class PartitionLag:
     host: str | None = None
     client: str | None = None
 
+    @property
+    def known_lag(self) -> int | None:
+        """The tool's figure, but ``None`` without a committed offset, which it is counted from."""
+        return None if self.committed is None else self.lag
+
+    @property
+    def is_mismatch(self) -> bool:
+        """Whether the tool's LAG is not end − committed, or stands where one of them is unknown."""
+        if self.committed is None or self.end is None:
+            return self.lag is not None
+        return self.lag != self.end - self.committed
+
 
 @dataclass(frozen=True)
 class TopicSnapshot:
@@ -50,6 +63,9 @@ class TopicSnapshot:
     :param partitions: the topic's rows, sorted by partition number; at least one.
     :param unconfigured_topics: topics of the group that the configuration doesn't name;
         ``None`` when the configuration isn't known.
+    :param missing: numbers of the partitions that earlier snapshots had and this one lacks, see
+        ``history.py``; ``None`` when the earlier ones aren't known.
+    :param changed: what became of the partitions since the snapshot before, see ``history.py``.
     """
 
     mirror: str
@@ -59,11 +75,22 @@ class TopicSnapshot:
     group_state: GroupState
     partitions: tuple[PartitionLag, ...]
     unconfigured_topics: tuple[str, ...] | None = None
+    missing: tuple[int, ...] | None = None
+    changed: Changed | None = None
 
     @cached_property
     def _lags(self) -> dict[int, int]:
         """Lag by partition, where it is known; a negative one counts as nothing to catch up."""
-        return {row.partition: max(0, row.lag) for row in self.partitions if row.lag is not None}
+        return {
+            row.partition: max(0, lag)
+            for row in self.partitions
+            if (lag := row.known_lag) is not None
+        }
+
+    @property
+    def mismatches(self) -> tuple[int, ...]:
+        """The partitions whose LAG the tool's own offsets don't explain."""
+        return tuple(row.partition for row in self.partitions if row.is_mismatch)
 
     @property
     def lag_total(self) -> int | None:
@@ -95,22 +122,34 @@ class TopicSnapshot:
                 "total": self.lag_total,
                 "max": self.lag_max,
                 "max_partition": self.lag_max_partition,
+                "reported_mismatch": bool(self.mismatches),
             },
-            "partitions": {
-                "total": len(self.partitions),
-                "uncommitted": sum(row.committed is None for row in self.partitions),
-                "negative": sum(row.lag is not None and row.lag < 0 for row in self.partitions),
-            },
+            "partitions": self._counts(),
             "offsets": {
                 "committed": sum(row.committed or 0 for row in known) if known else None,
                 "end": sum(row.end or 0 for row in known) if known else None,
             },
             "partition": [_row_to_document(row) for row in self.partitions],
         }
-        document.update({f"p{row.partition}": row.lag for row in self.partitions})
+        document.update({f"p{row.partition}": row.known_lag for row in self.partitions})
         if self.unconfigured_topics is not None:
             document["unconfigured_topics"] = list(self.unconfigured_topics)
         return document
+
+    def _counts(self) -> dict[str, Any]:
+        """Return the field ``partitions``; what isn't known is left out."""
+        counts: dict[str, Any] = {
+            "total": len(self.partitions),
+            "uncommitted": sum(row.committed is None for row in self.partitions),
+            "negative": sum((row.known_lag or 0) < 0 for row in self.partitions),
+        }
+        if self.missing is not None:
+            counts["missing"] = len(self.missing)
+        if self.missing:
+            counts["missing_ids"] = list(self.missing)
+        if self.changed:
+            counts["changed"] = self.changed
+        return counts
 
     @classmethod
     def from_document(cls, document: Mapping[str, Any]) -> TopicSnapshot:
@@ -120,6 +159,7 @@ class TopicSnapshot:
         :raises KeyError: it is not such a document.
         """
         unconfigured: Sequence[str] | None = document.get("unconfigured_topics")
+        counts: Mapping[str, Any] = document.get("partitions", {})
         return cls(
             mirror=document["mirror"],
             group=document["group"],
@@ -130,6 +170,8 @@ class TopicSnapshot:
                 _row_from_document(row, topic=document["topic"]) for row in document["partition"]
             ),
             unconfigured_topics=None if unconfigured is None else tuple(unconfigured),
+            missing=tuple(counts.get("missing_ids", ())) if "missing" in counts else None,
+            changed=counts.get("changed"),
         )
 
 
@@ -140,6 +182,7 @@ class TopicFailure:
     :param failed_at: when that was known, with time zone.
     :param error_type: name of the class of the error, see ``errors.py``.
     :param error_message: what is wrong and what to do.
+    :param unconfigured_topics: see :class:`TopicSnapshot`; also ``None`` without a description.
     """
 
     mirror: str
@@ -148,16 +191,20 @@ class TopicFailure:
     failed_at: datetime
     error_type: str
     error_message: str
+    unconfigured_topics: tuple[str, ...] | None = None
 
     def to_document(self) -> dict[str, Any]:
         """Return the failure's part of its document; it has no figures at all."""
-        return {
+        document: dict[str, Any] = {
             "@timestamp": self.failed_at.isoformat(),
             "topic": self.topic,
             "mirror": self.mirror,
             "group": self.group,
             "error": {"type": self.error_type, "message": self.error_message},
         }
+        if self.unconfigured_topics is not None:
+            document["unconfigured_topics"] = list(self.unconfigured_topics)
+        return document
 
 
 def _row_to_document(row: PartitionLag) -> dict[str, Any]:

@@ -26,6 +26,9 @@ PARSE_SECONDS = 0.015
 PARSE_SHARE = 0.05
 # Tasks a minute that one triggerer ends with room to spare: 1,000 take a quarter of a core.
 TRIGGERER_TASKS = 2000
+# After so many seconds without a sign of life a worker counts as lost. Until then its tasks keep
+# the slots of their pool, and nobody else gets in.
+LOST_WORKER_SECONDS = 60
 # Tasks a minute that are fine on SQLite, for trying things out.
 SQLITE_TASKS = 10
 DATABASE = "postgresql+psycopg2://USER:PASSWORD@HOST/DATABASE"
@@ -61,6 +64,7 @@ def advise(load: Load, *, version: Version, present: Present) -> Advice:
         *_scheduler(load, present),
         *_dag_processor(load, version, present),
         *_workers(load, pools, slots, present),
+        *_lost_workers(load, version, present),
         *_executor(load, slots, present),
         *_triggerer(load, version, present),
         _database(load, present),
@@ -72,37 +76,33 @@ def advise(load: Load, *, version: Version, present: Present) -> Advice:
 def _scheduler(load: Load, present: Present) -> Iterator[Setting]:
     several = load.dags > LOOP_DAGS
     at_once = min(load.dags, LOOP_DAGS)
-    most = 2 * LOOP_DAGS if several else None
     due = counted(load.dags, "DAG is", "DAGs are")
-    rest = (
-        "None of the runs that a loop of the scheduler makes begins before the loop ends, so that "
-        "the first of them should not wait for all."
-        if several
-        else "What one loop of the scheduler doesn't create waits for the next, about a second "
-        "later."
-    )
+    if several:
+        rest = (
+            f"{at_once} in one loop of the scheduler, because none of the runs that a loop makes "
+            "begins before it ends."
+        )
+    else:
+        rest = (
+            "What one loop of the scheduler doesn't create waits for the next, about a second "
+            "later."
+        )
     yield number(
         "scheduler",
         "max_dagruns_to_create_per_loop",
         at_once,
         f"{due} due in the same second. {rest}",
         present,
-        most=most,
     )
     yield number(
         "scheduler",
         "max_dagruns_per_loop_to_schedule",
         at_once,
-        f"{counted(at_once, 'run starts', 'runs start')} at once"
-        + (
-            ", and with more a loop looks again at runs that only wait, while others are to start."
-            if several
-            else ", and what one loop of the scheduler doesn't look at waits for the next."
-        ),
+        f"{counted(at_once, 'run starts', 'runs start')} at once, and what one loop of the "
+        "scheduler doesn't look at waits for the next.",
         present,
-        most=most,
     )
-    if several:
+    if several and load.triggerer_tasks:
         yield _sleep(load, present)
 
 
@@ -172,6 +172,27 @@ def _workers(
             "their pools let them.",
             present,
         )
+
+
+def _lost_workers(load: Load, version: Version, present: Present) -> Iterator[Setting]:
+    if not load.worker_tasks:
+        return
+    key = (
+        "task_instance_heartbeat_timeout"
+        if version >= (3, 0)
+        else "scheduler_zombie_task_threshold"
+    )
+    value = present("scheduler", key)
+    yield Setting(
+        "scheduler",
+        key,
+        LOST_WORKER_SECONDS,
+        value,
+        "The tasks of a worker that is killed keep the slots of their pool for so long (seconds), "
+        "and then use up a retry or end without a snapshot.",
+        0 < seconds(value) <= LOST_WORKER_SECONDS,
+        at_most=True,
+    )
 
 
 def _executor(load: Load, slots: int, present: Present) -> Iterator[Setting]:

@@ -46,6 +46,7 @@ def environment(advice: Advice, *, path: Path, airflow: str) -> str:
         if setting.suffices:
             lines.append(f"# {setting.variable}: {_value(setting)}")
         else:
+            lines.append(f"# now: {_now(setting)}")
             line = f"{setting.variable}={setting.needed}"
             lines.append(f"# {line}" if setting.example else line)
     if advice.triggerers:
@@ -91,10 +92,16 @@ def _settings(settings: list[Setting]) -> Iterator[str]:
 
 
 def _value(setting: Setting) -> str:
-    now = "not set" if setting.present is None else setting.present
+    now = _now(setting)
     if not setting.suffices:
         return f"{now} -> {setting.needed}"
-    return f"{now}, {setting.needed} needed" if isinstance(setting.needed, int) else now
+    if not isinstance(setting.needed, int):
+        return now
+    return f"{now}, {'at most ' if setting.at_most else ''}{setting.needed} needed"
+
+
+def _now(setting: Setting) -> str:
+    return "not set" if setting.present is None else setting.present
 
 
 def _name(setting: Setting) -> str:

@@ -14,11 +14,12 @@ Present = Callable[[str, str], str | None]
 class Setting:
     """One setting of Airflow, needed and present.
 
-    :param needed: the least number that suffices, or the text to set.
+    :param needed: the number that suffices, or the text to set.
     :param present: what is set now, ``None`` where Airflow knows no such setting; of the database
         only its kind, since the rest holds a password.
     :param reason: why it is needed, or why the present value suffices.
     :param suffices: whether the present value can stay.
+    :param at_most: whether less than `needed` suffices too, instead of more.
     :param example: whether `needed` has parts that only the reader can fill in.
     """
 
@@ -28,6 +29,7 @@ class Setting:
     present: str | None
     reason: str
     suffices: bool
+    at_most: bool = False
     example: bool = False
 
     @property
@@ -43,12 +45,10 @@ def number(
     reason: str,
     present: Present,
     *,
-    most: int | None = None,
     no_limit: int | None = None,
 ) -> Setting:
     """Return a setting whose present value suffices when it is at least as big.
 
-    :param most: above it, the value is worse again.
     :param no_limit: a value that means "as many as there are".
     """
     value = present(section, key)
@@ -57,8 +57,7 @@ def number(
     except ValueError:
         suffices = False
     else:
-        highest = math.inf if most is None else most
-        suffices = needed <= found <= highest or found == no_limit
+        suffices = found >= needed or found == no_limit
     return Setting(section, key, needed, value, reason, suffices)
 
 

@@ -14,9 +14,11 @@ from unittest.mock import patch
 from elasticsearch.serializer import NdjsonSerializer
 
 from airflow_lag_provider import observe as pipeline
+from airflow_lag_provider import recall
 from airflow_lag_provider.collect import Collected
 from airflow_lag_provider.describe import parse
 from airflow_lag_provider.hooks.elasticsearch import Document
+from airflow_lag_provider.hooks.elasticsearch_history import Question
 from airflow_lag_provider.run import Run
 from airflow_lag_provider.watch import Watch
 from benchmarks import outputs, projects
@@ -83,7 +85,14 @@ class _Group:
             made.extend(documents)
             return (None,) * len(documents)
 
-        with patch.object(pipeline, "collect", collect), patch.object(pipeline, "write", write):
+        async def latest(*questions: Question, **_: Any) -> tuple[None, ...]:
+            return (None,) * len(questions)
+
+        with (
+            patch.object(pipeline, "collect", collect),
+            patch.object(pipeline, "write", write),
+            patch.object(recall, "latest", latest),
+        ):
             seen = asyncio.run(pipeline.observe(self.watch, self.run))
         if seen.failed or len(made) != len(self.watch.topics):
             raise ValueError(f"{len(made)} documents; failed: {seen.failed}")

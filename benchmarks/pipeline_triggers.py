@@ -32,6 +32,7 @@ from airflow_lag_provider import collect
 from airflow_lag_provider.collect import DescribeOutput
 from airflow_lag_provider.dag_factory import build_dags
 from airflow_lag_provider.hooks.elasticsearch import Document, LagElasticsearchHook
+from airflow_lag_provider.hooks.elasticsearch_history import Question
 from airflow_lag_provider.triggers.lag import LagTrigger
 from benchmarks import outputs, projects
 from benchmarks.timing import Course, row, write_profile
@@ -149,17 +150,22 @@ class _Stage:
 
     async def _describe(self, *_: Any, **__: Any) -> DescribeOutput:
         await asyncio.sleep(_DESCRIBE_SECONDS)
-        return DescribeOutput(self.output, "", 0, datetime.now(UTC))
+        now = datetime.now(UTC)
+        return DescribeOutput(self.output, "", 0, now, now)
 
     @asynccontextmanager
     async def _session(self) -> AsyncIterator[Any]:
-        yield SimpleNamespace(write=self._write)
+        yield SimpleNamespace(write=self._write, latest=self._latest)
 
     async def _write(self, *documents: Document) -> tuple[None, ...]:
         _SERIALIZER.dumps([line for one in documents for line in ({"_id": one.id}, one.source)])
         await asyncio.sleep(_WRITE_SECONDS)
         self.written += len(documents)
         return (None,) * len(documents)
+
+    async def _latest(self, *questions: Question) -> tuple[None, ...]:
+        await asyncio.sleep(_WRITE_SECONDS)
+        return (None,) * len(questions)
 
 
 @contextmanager

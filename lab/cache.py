@@ -20,7 +20,10 @@ from lab.errors import DownloadError, MissingToolError
 from lab.workspace import REPOSITORY
 
 KAFKA_VERSION = "3.9.1"
-"""Version of the brokers, MirrorMaker and the tools; lab/pom.xml holds the same."""
+"""Version of the brokers, MirrorMaker and the tools; lab/pom.xml holds the same.
+
+Some tests fetch further ones.
+"""
 
 ELASTICSEARCH_VERSION = "8.19.21"
 """Version of the server; lab/pom.xml holds the same."""
@@ -38,21 +41,23 @@ def cache_directory() -> Path:
     return Path(os.environ.get("LAG_LAB_CACHE") or REPOSITORY / ".lab" / "cache").resolve()
 
 
-def kafka_libs(progress: Progress) -> Path:
+def kafka_libs(progress: Progress, version: str = KAFKA_VERSION) -> Path:
     """Return the folder that holds Kafka's jars, fetched if need be.
 
+    :param version: of Kafka
     :raises MissingToolError: Java or Maven is not there
     :raises DownloadError: Maven could not fetch them
     """
 
     def fetch(target: Path) -> None:
+        copy = [f"{PLUGIN}:copy-dependencies", f"-DoutputDirectory={target}"]
         maven(
-            f"Kafka {KAFKA_VERSION} (56 MB)",
-            ["-f", str(_POM), f"{PLUGIN}:copy-dependencies", f"-DoutputDirectory={target}"],
+            f"Kafka {version} (56 MB)",
+            ["-f", str(_POM), *copy, f"-Dkafka.version={version}"],
             progress,
         )
 
-    return cached(f"kafka-{KAFKA_VERSION}", fetch)
+    return cached(f"kafka-{version}", fetch)
 
 
 def elasticsearch_home(progress: Progress) -> Path:

@@ -21,7 +21,12 @@ from confluent_kafka import (
     Producer,
     TopicPartition,
 )
-from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec  # type: ignore[attr-defined]
+from confluent_kafka.admin import (  # type: ignore[attr-defined]
+    AdminClient,
+    NewPartitions,
+    NewTopic,
+    OffsetSpec,
+)
 
 from lab.errors import LabError, ReadBackError
 
@@ -85,12 +90,19 @@ def create_topic(bootstrap: str, topic: str, partitions: int) -> None:
         known = isinstance(cause, KafkaException) and cause.args[0].code()
         if known != KafkaError.TOPIC_ALREADY_EXISTS:
             raise
+    _wait_for_leaders(client, topic, partitions)
 
-    def ready() -> bool:
-        found = client.list_topics(topic, timeout=_TIMEOUT).topics[topic].partitions.values()
-        return len(found) == partitions and all(p.leader >= 0 for p in found)
 
-    _wait(ready, f"topic {topic!r} has {partitions} partitions, each with a leader")
+def grow_topic(bootstrap: str, topic: str, partitions: int) -> None:
+    """Give a topic more partitions and wait until all of them have a leader.
+
+    :param partitions: how many it has then
+    :raises LabError: the broker refuses it, or it isn't ready in time
+    """
+    client = admin(bootstrap)
+    futures = client.create_partitions([NewPartitions(topic, partitions)])
+    _result(futures[topic], f"topic {topic!r} can't grow")
+    _wait_for_leaders(client, topic, partitions)
 
 
 def delete_topic(bootstrap: str, topic: str) -> None:
@@ -224,6 +236,27 @@ def members_of(bootstrap: str, group: str) -> Iterable[str]:
     :raises LabError: the broker does not answer
     """
     return [member.client_id for member in _describe(bootstrap, group).members]
+
+
+def owned_partitions(bootstrap: str, group: str, topic: str) -> set[int]:
+    """Return the partitions of a topic that members of a group own.
+
+    :raises LabError: the broker does not answer
+    """
+    return {
+        one.partition
+        for member in _describe(bootstrap, group).members
+        for one in member.assignment.topic_partitions
+        if one.topic == topic
+    }
+
+
+def _wait_for_leaders(client: AdminClient, topic: str, partitions: int) -> None:
+    def ready() -> bool:
+        found = client.list_topics(topic, timeout=_TIMEOUT).topics[topic].partitions.values()
+        return len(found) == partitions and all(p.leader >= 0 for p in found)
+
+    _wait(ready, f"topic {topic!r} has {partitions} partitions, each with a leader")
 
 
 def _all_committed_offsets(bootstrap: str, group: str) -> dict[tuple[str, int], int]:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from lab import client
-from lab.cache import Progress, kafka_libs
+from lab.cache import KAFKA_VERSION, Progress, kafka_libs
 from lab.network import HOST, free_port, is_listening
 from lab.process import Part, Process
 from lab.workspace import Workspace
@@ -17,18 +17,29 @@ LIGHT_JVM = ("-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
 
 _LAB = Path(__file__).parent
 _START_SECONDS = 90.0
+# Until then the tool was written in Scala, and its class had another name.
+_REWRITTEN = (3, 8)
+_COMMAND = "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand"
+_OLD_COMMAND = "kafka.admin.ConsumerGroupCommand"
 
 
-def write_distribution(workspace: Workspace, progress: Progress) -> Path:
+def write_distribution(
+    workspace: Workspace, progress: Progress, version: str = KAFKA_VERSION
+) -> Path:
     """Lay out bin/, config/ and libs/ as a Kafka distribution has them.
 
+    :param version: of Kafka
     :return: the folder; ``bin/kafka-consumer-groups.sh`` below it works from any shell
     :raises LabError: the jars can't be fetched
     """
-    home = workspace.directory("kafka")
+    libs = kafka_libs(progress, version)
+    home = workspace.directory("kafka" if version == KAFKA_VERSION else f"kafka-{version}")
     shutil.copytree(_LAB / "bin", home / "bin")
     shutil.copytree(_LAB / "config", home / "config")
-    (home / "libs").symlink_to(kafka_libs(progress), target_is_directory=True)
+    (home / "libs").symlink_to(libs, target_is_directory=True)
+    if tuple(map(int, version.split("."))) < _REWRITTEN:
+        tool = home / "bin" / "kafka-consumer-groups.sh"
+        tool.write_text(tool.read_text().replace(_COMMAND, _OLD_COMMAND))
     return home
 
 

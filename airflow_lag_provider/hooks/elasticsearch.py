@@ -13,12 +13,18 @@ from airflow.providers.common.compat.connection import get_async_extra_dejson
 from airflow.providers.common.compat.sdk import AirflowException, BaseHook
 from elasticsearch import AsyncElasticsearch
 
-from airflow_lag_provider.errors import ElasticsearchConnectionInvalid, LagError, StoreError
+from airflow_lag_provider.errors import (
+    ElasticsearchConnectionInvalid,
+    ElasticsearchConnectionNotRead,
+    LagError,
+    StoreError,
+)
 from airflow_lag_provider.hooks.connection import airflow_connection
 from airflow_lag_provider.hooks.elasticsearch_client import (
     ConnectionSettings,
     NegotiatingTransport,
     connection_settings,
+    quiet_client,
 )
 from airflow_lag_provider.hooks.elasticsearch_session import Document, Session
 from airflow_lag_provider.task_log import told
@@ -26,6 +32,8 @@ from airflow_lag_provider.task_log import told
 __all__ = ["Document", "LagElasticsearchHook"]
 
 DEFAULT_INDEX = "consumer_lag"
+# How long Airflow may take to hand out the connection, seconds.
+READ_SECONDS = 5.0
 
 
 class LagElasticsearchHook(BaseHook):
@@ -67,7 +75,9 @@ class LagElasticsearchHook(BaseHook):
         repetitions.
 
         :raises ElasticsearchConnectionInvalid: the connection is missing or not usable.
+        :raises ElasticsearchConnectionNotRead: Airflow does not say what is in it.
         """
+        quiet_client()
         settings = await self._settings()
         where = f"connection {self.elasticsearch_conn_id} ({', '.join(settings.hosts)})"
         try:
@@ -95,10 +105,19 @@ class LagElasticsearchHook(BaseHook):
     async def _settings(self) -> ConnectionSettings:
         """Read the Airflow connection."""
         try:
-            connection = await airflow_connection(self.elasticsearch_conn_id)
+            async with asyncio.timeout(READ_SECONDS):
+                connection = await airflow_connection(self.elasticsearch_conn_id)
+                extra = await get_async_extra_dejson(connection)
         except AirflowException as error:
             raise ElasticsearchConnectionInvalid(
                 f"There is no connection {self.elasticsearch_conn_id!r}: {error}."
+            ) from error
+        except OSError as error:
+            late = isinstance(error, TimeoutError)
+            raise ElasticsearchConnectionNotRead(
+                "Airflow did not hand out the Elasticsearch connection "
+                f"{self.elasticsearch_conn_id!r}: "
+                f"{f'not within {READ_SECONDS:g} s' if late else error}."
             ) from error
         settings = connection_settings(
             conn_id=self.elasticsearch_conn_id,
@@ -107,7 +126,7 @@ class LagElasticsearchHook(BaseHook):
             scheme=connection.schema,
             login=connection.login,
             password=connection.password,
-            extra=await get_async_extra_dejson(connection),
+            extra=extra,
         )
         if settings.unused_extras:
             await told(
@@ -124,7 +143,7 @@ class LagElasticsearchHook(BaseHook):
         async with self.session() as session:
             return await session.write(*documents)
 
-    async def outcomes(self, *ids: str) -> tuple[Mapping[str, Any] | None, ...]:
+    async def outcomes(self, *ids: str) -> tuple[Mapping[str, Any] | StoreError | None, ...]:
         """Ask for documents in a session of their own, see :meth:`Session.outcomes`."""
         async with self.session() as session:
             return await session.outcomes(*ids)

@@ -14,11 +14,13 @@ from typing import Any, Generic, TypeVar
 
 from airflow_lag_provider.errors import StoreError
 from airflow_lag_provider.hooks.elasticsearch import Document, LagElasticsearchHook
+from airflow_lag_provider.hooks.elasticsearch_history import Question
 from airflow_lag_provider.hooks.elasticsearch_session import Session
 from airflow_lag_provider.shared_work import PerLoop, detached
 
 Fates = tuple[StoreError | None, ...]
-Outcomes = tuple[Mapping[str, Any] | None, ...]
+Outcomes = tuple[Mapping[str, Any] | StoreError | None, ...]
+Newest = tuple[Mapping[str, Any] | None, ...]
 
 # How long a document waits for others, seconds.
 GATHER_SECONDS = 0.1
@@ -94,10 +96,20 @@ async def write(*documents: Document, elasticsearch_conn_id: str, index: str) ->
 async def outcomes(*ids: str, elasticsearch_conn_id: str, index: str) -> Outcomes:
     """Return of documents what became of them, see :meth:`.Session.outcomes`.
 
-    :raises StoreError: it can't be said; each caller gets an error of its own.
+    :raises StoreError: it can't be said of any; each caller gets an error of its own.
     """
     key = ("outcomes", elasticsearch_conn_id, index)
     return await _together(key, lambda session, *some: session.outcomes(*some), ids)
+
+
+async def latest(*questions: Question, elasticsearch_conn_id: str, index: str) -> Newest:
+    """Return the newest snapshot of topics, see :meth:`.Session.latest`.
+
+    :param index: index, which may hold ``%Y``, ``%m``, ``%d`` and ``%H``.
+    :raises StoreError: it can't be said; each caller gets an error of its own.
+    """
+    key = ("latest", elasticsearch_conn_id, index)
+    return await _together(key, lambda session, *some: session.latest(*some), questions)
 
 
 async def _together(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -33,6 +34,7 @@ from airflow_lag_provider.errors import (
     ElasticsearchTimedOut,
     ElasticsearchUnreachable,
     IndexBlocked,
+    IndexUnusable,
     StoreError,
 )
 
@@ -41,7 +43,13 @@ DEFAULT_REQUEST_TIMEOUT = 5.0
 _USED_EXTRAS = ("hosts", "api_key", "ca_certs", "verify_certs", "request_timeout")
 _ACCEPTED_VERSION = re.compile(r"Accept version must be either version (\d+)")
 _COMPATIBLE_WITH = re.compile(r"compatible-with=\d+")
-_OVERLOADED = frozenset({429, 502, 503, 504})
+_REPEATED = (429, 502, 503, 504)
+# What an error says whose cause is the state of the index or of the cluster, not a document.
+_OF_THE_INDEX = (
+    "index_not_found_exception",
+    "no write index is defined",
+    "maximum normal shards open",
+)
 
 
 class NegotiatingTransport(AsyncTransport):
@@ -106,7 +114,7 @@ class ConnectionSettings:
             "hosts": list(self.hosts),
             "request_timeout": self.request_timeout,
             "retry_on_timeout": True,
-            "retry_on_status": tuple(_OVERLOADED),
+            "retry_on_status": _REPEATED,
             "max_retries": 2,
         }
         if self.basic_auth:
@@ -120,6 +128,17 @@ class ConnectionSettings:
             if not self.verify_certs:
                 arguments["ssl_show_warn"] = False
         return arguments
+
+
+def quiet_client() -> None:
+    """Keep the client's lines for each request out of the logs, unless they are wanted.
+
+    Its warnings too: it writes them on the event loop, with the traceback of each attempt, just
+    when Elasticsearch is away; our own errors say why.
+    """
+    logger = logging.getLogger("elastic_transport")
+    if logger.level == logging.NOTSET:
+        logger.setLevel(logging.ERROR)
 
 
 def connection_settings(
@@ -232,9 +251,10 @@ def store_error(error: Exception, *, where: str) -> StoreError:
     blocked = "cluster_block_exception" in str(error.body) or "index_closed" in str(error.body)
     kinds: tuple[tuple[bool, type[StoreError]], ...] = (
         (blocked, IndexBlocked),
+        (_is_of_the_index(error.body), IndexUnusable),
         (isinstance(error, AuthenticationException), ElasticsearchAccessDenied),
         (isinstance(error, AuthorizationException), ElasticsearchAccessDenied),
-        (error.status_code in _OVERLOADED, ElasticsearchOverloaded),
+        (_is_passing(error.status_code), ElasticsearchOverloaded),
         (isinstance(error, UnsupportedProductError), ElasticsearchConnectionInvalid),
     )
     return next((kind for holds, kind in kinds if holds), DocumentRefused)(message)
@@ -252,10 +272,21 @@ def item_error(item: Mapping[str, Any]) -> StoreError | None:
     message = f"Elasticsearch, index {item['_index']}, said {status}: {_words(item['error'])}."
     kinds: tuple[tuple[bool, type[StoreError]], ...] = (
         ("cluster_block_exception" in str(item) or "index_closed" in str(item), IndexBlocked),
+        (_is_of_the_index(item["error"]), IndexUnusable),
         (status in (401, 403), ElasticsearchAccessDenied),
-        (status in _OVERLOADED, ElasticsearchOverloaded),
+        (_is_passing(status), ElasticsearchOverloaded),
     )
     return next((kind for holds, kind in kinds if holds), DocumentRefused)(message)
+
+
+def _is_of_the_index(error: Any) -> bool:
+    """Return whether the next document of the index would meet the same error."""
+    return any(words in str(error) for words in _OF_THE_INDEX)
+
+
+def _is_passing(status: int) -> bool:
+    """Return whether a status says that the server could not take the request at the moment."""
+    return status == 429 or status >= 500
 
 
 def read_error(item: Mapping[str, Any]) -> StoreError | None:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from elastic_transport import TransportError
 from elasticsearch import (
@@ -22,12 +22,15 @@ from elasticsearch import (
     NotFoundError,
 )
 
-from airflow_lag_provider.errors import StoreError
+from airflow_lag_provider.errors import DocumentRefused, IndexUnusable, StoreError
 from airflow_lag_provider.hooks.elasticsearch_client import item_error, read_error, store_error
+from airflow_lag_provider.hooks.elasticsearch_history import Question, answers, searches
 from airflow_lag_provider.hooks.elasticsearch_index import missing_mapping
 from airflow_lag_provider.task_log import told
 
 log = logging.getLogger(__name__)
+
+AnswerT = TypeVar("AnswerT")
 
 # A document of 1,000 partitions has some 150 kB, and a request may have 100 MB.
 _BULK_DOCUMENTS = 200
@@ -86,8 +89,12 @@ class Session:
         :raises StoreError: none of them could be written.
         """
         if not self._index_is_ready:
-            async with self._limited():
-                await self._ensure_index()
+            try:
+                async with self._limited():
+                    await self._ensure_index()
+            except DocumentRefused as error:
+                # No document was sent yet: somebody can mend this, and each of them fits then.
+                raise IndexUnusable(error.message) from error
             self._index_is_ready = True
         if len(documents) > 1:
             return await self._write_many(documents)
@@ -96,22 +103,46 @@ class Session:
                 await self._write_one(document)
         return (None,) * len(documents)
 
-    async def outcomes(self, *ids: str) -> tuple[Mapping[str, Any] | None, ...]:
+    async def outcomes(self, *ids: str) -> tuple[Mapping[str, Any] | StoreError | None, ...]:
         """Return of documents their fields ``event.outcome`` and ``error.type``.
 
         By its id Elasticsearch finds a document at once, not only when it can be searched.
 
-        :return: for each id its document's two fields, ``None`` when there is no such document.
-        :raises StoreError: of one of them Elasticsearch can't say whether it is there.
+        :return: for each id its document's two fields; ``None`` when there is no such document;
+            or why Elasticsearch can't say of that one alone.
+        :raises StoreError: it can't say anything.
         """
         async with self._limited():
             answer = await self._client.mget(
                 index=self._index, ids=list(ids), source_includes=["event.outcome", "error.type"]
             )
-        for item in answer["docs"]:
-            if error := read_error(item):
-                raise error
-        return tuple(item["_source"] if item.get("found") else None for item in answer["docs"])
+        return tuple(
+            read_error(item) or (item["_source"] if item.get("found") else None)
+            for item in answer["docs"]
+        )
+
+    async def ask(
+        self, work: Callable[[AsyncElasticsearch], Coroutine[Any, Any, AnswerT]]
+    ) -> AnswerT:
+        """Return what some work with the client brings.
+
+        :raises StoreError: Elasticsearch didn't do it, or not in time.
+        """
+        async with self._limited():
+            return await work(self._client)
+
+    async def latest(self, *questions: Question) -> tuple[Mapping[str, Any] | None, ...]:
+        """Return the newest scheduled snapshot of some topics, all in one request.
+
+        :return: for each question what :data:`.DOCUMENT_FIELDS` names of a document, ``None``
+            when there is no such document.
+        :raises StoreError: of one of them Elasticsearch can't say.
+        """
+        async with self._limited():
+            answer = await self._client.msearch(
+                searches=searches(questions, pattern=self._index), ignore_unavailable=True
+            )
+        return answers(answer["responses"], index=self._index)
 
     async def health(self) -> str:
         """Return a sentence about the cluster.
@@ -135,21 +166,36 @@ class Session:
         """Write documents with as few requests as their size allows; return each one's fate."""
         fates: list[StoreError | None] = []
         for start in range(0, len(documents), _BULK_DOCUMENTS):
-            lines: list[Mapping[str, Any]] = []
-            for one in documents[start : start + _BULK_DOCUMENTS]:
-                action = {"_id": one.id, "version": one.version, "version_type": "external"}
-                lines += [{"index": action}, one.source]
             try:
-                async with self._limited():
-                    answer = await self._client.bulk(index=self._index, operations=lines)
+                fates += await self._write_together(documents[start : start + _BULK_DOCUMENTS])
             except StoreError as error:
                 if not fates:
                     raise
                 # The documents of earlier requests are there.
                 left = len(documents) - len(fates)
                 return (*fates, *(type(error)(error.message) for _ in range(left)))
-            fates += [item_error(item["index"]) for item in answer["items"]]
         return tuple(fates)
+
+    async def _write_together(self, documents: Sequence[Document]) -> list[StoreError | None]:
+        """Write documents with one request; one that is refused as a whole is sent in halves.
+
+        It was too large (413), or one of the documents made it unreadable; the others are not
+        refused for that.
+        """
+        lines: list[Mapping[str, Any]] = []
+        for one in documents:
+            action = {"_id": one.id, "version": one.version, "version_type": "external"}
+            lines += [{"index": action}, one.source]
+        try:
+            async with self._limited():
+                answer = await self._client.bulk(index=self._index, operations=lines)
+        except DocumentRefused as error:
+            if len(documents) == 1:
+                return [error]
+            half = len(documents) // 2
+            halves = (documents[:half], documents[half:])
+            return [fate for one in halves for fate in await self._write_together(one)]
+        return [item_error(item["index"]) for item in answer["items"]]
 
     async def _write_one(self, document: Document) -> None:
         try:

@@ -8,17 +8,13 @@ from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.common.compat.sdk import (
-    AirflowException,
-    AirflowFailException,
-    BaseOperator,
-    conf,
-)
+from airflow.providers.common.compat.sdk import AirflowFailException, BaseOperator, conf
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS, AIRFLOW_V_3_3_PLUS
 from airflow.triggers.base import StartTriggerArgs
 
 from airflow_lag_provider.command import DEFAULT_JVM_OPTS, DEFAULT_TOOL
-from airflow_lag_provider.doors import failure, run_of, sentences, summary
+from airflow_lag_provider.doors import command_of, failure, run_of, sentences, summary
+from airflow_lag_provider.ended import RecordedFailure
 from airflow_lag_provider.watch import Watch
 
 if TYPE_CHECKING:
@@ -162,17 +158,18 @@ class SSHLagOperator(BaseOperator):
     def execute(self, context: Context) -> dict[str, Any] | None:
         """Take the snapshot, write the document and return a summary of it.
 
-        :raises LagError: an error that a retry may help; any other ends the task without retries.
+        :raises LagError: an error, where a retry may help any topic or its document; any other
+            ends the task without retries.
         """
         # Here, because asyncssh and elasticsearch must not be imported with the DAG file.
-        from airflow_lag_provider.observe import observe
+        from airflow_lag_provider.observe import observe_alone
 
         watch = self.watch()
         run = run_of(
             context["dag_run"], context["ti"], interval_end=context.get("data_interval_end")
         )
-        self.log.info("Describe command: %s", watch.command)
-        seen = asyncio.run(observe(watch, run))
+        self.log.info("Describe command: %s", command_of(watch))
+        seen = asyncio.run(observe_alone(watch, run))
         if seen.stored:
             self.log.info("%s", sentences(seen))
         result = summary(watch, seen)
@@ -181,7 +178,7 @@ class SSHLagOperator(BaseOperator):
         if result is not None:
             # What a task that raises returns is lost, and of many topics most may be stored.
             context["ti"].xcom_push(key="return_value", value=result)
-        if seen.error.retriable:
+        if seen.retry_helps:
             raise seen.error
         raise AirflowFailException(failure(seen.error)) from seen.error
 
@@ -190,12 +187,12 @@ class SSHLagOperator(BaseOperator):
 
         :param event: with ``error``: what to fail with, so that Airflow's retries take over; and
             ``result``, the summary of what was stored.
-        :raises AirflowException: the failure that the triggerer met.
+        :raises RecordedFailure: the failure that the triggerer met.
         """
         if "error" in event:
             if event.get("result") is not None:
                 context["ti"].xcom_push(key="return_value", value=event["result"])
-            raise AirflowException(event["error"])
+            raise RecordedFailure(event["error"])
         return self.execute(context)
 
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import time
 from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +16,7 @@ from airflow.triggers.base import BaseTrigger, TaskFailedEvent, TaskSuccessEvent
 
 if TYPE_CHECKING:
     from airflow_lag_provider.observe import Observation
+    from airflow_lag_provider.run import Run
     from airflow_lag_provider.watch import Watch
 
 _PIPELINE = "airflow_lag_provider.observe"
@@ -20,13 +24,46 @@ _PIPELINE = "airflow_lag_provider.observe"
 _imported: set[str] = set()
 
 
+# From the first run of a process to a moment at which it has little to do, seconds.
+_CALM_SECONDS = 45.0
+# How long a failure is remembered, seconds: longer than the tries of its run take.
+_REMEMBERED_SECONDS = 300.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Final:
+    """A failure that no other try of its run can help, nor its documents.
+
+    :param try_number: the try that met it.
+    :param words: what went wrong.
+    :param xcoms: what the task hands on.
+    :param known_until: on the monotonic clock, seconds.
+    """
+
+    try_number: int
+    words: str
+    xcoms: dict[str, Any] | None
+    known_until: float
+
+
+_finals: dict[tuple[str, str, str, datetime], _Final] = {}
+"""By DAG, task, run and the run's start; here, because each try has a trigger of its own."""
+
+
 class LagTrigger(BaseTrigger):
     """Take the snapshot of ``SSHLagOperator`` in the triggerer and end its task there.
 
     A failure ends the task too. Airflow 3 then tries it again as its retries say, whatever the
-    failure: one more describe for the whole group costs less than a worker for each topic, which
-    alone could end a task without its retries. Airflow 2.11 would not try again at all, so there
-    a failure that a retry may help is handed to a worker, which fails with it.
+    failure: only a worker could end a task without its retries, and a worker for each topic of a
+    group that isn't there is too much. So where no retry can help, the further tries end at once
+    with the failure of the first, without a describe and without touching its document. That is
+    remembered in this process alone: another triggerer describes once more, which does no harm.
+    A task that somebody clears is tried anew.
+    A failure whose document could not be written is tried again for the document's sake, unless
+    that was refused for a reason that stays.
+
+    Airflow 2.11 would not try again at all, so there a failure that a retry may help is handed to
+    a worker, which fails with it.
 
     :param watch: what to watch, see ``Watch.to_json``; without templates.
     """
@@ -35,17 +72,19 @@ class LagTrigger(BaseTrigger):
         super().__init__()  # type: ignore[no-untyped-call]  # Airflow's
         self.watch = watch
         self._dag_run: Any = None
+        self._retries = 0
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return the class's path and the argument."""
         return f"{type(self).__module__}.{type(self).__qualname__}", {"watch": dict(self.watch)}
 
     def render_template_fields(self, context: Any, jinja_env: Any = None) -> None:
-        """Keep the run that the context is of: Airflow 3 calls this before :meth:`run`.
+        """Keep the run and the retries of the context: Airflow 3 calls this before :meth:`run`.
 
         There is nothing to render, and no environment to make for it on the event loop.
         """
         self._dag_run = context.get("dag_run")
+        self._retries = getattr(context.get("task"), "retries", 0)
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Yield the one event that ends the task, or sends it on to a worker."""
@@ -57,10 +96,7 @@ class LagTrigger(BaseTrigger):
             yield _sent_on({})
             return
         try:
-            if _PIPELINE not in _imported:
-                # The first import of the clients takes a second.
-                await asyncio.to_thread(import_module, _PIPELINE)
-                _spare_the_event_loop()
+            await _import_pipeline()
             from airflow_lag_provider.doors import run_of
             from airflow_lag_provider.observe import observe
             from airflow_lag_provider.watch import Watch
@@ -74,10 +110,34 @@ class LagTrigger(BaseTrigger):
             await told(self.log.error, text, exc_info=error)
             yield _sent_on({})
             return
-        yield await self._event(watch, await observe(watch, run))
+        final = _finals.get(_key(run))
+        # A task that somebody cleared counts its tries on, beyond its retries.
+        if final and final.try_number < run.try_number <= self._retries + 1:
+            from airflow_lag_provider.task_log import told
 
-    async def _event(self, watch: Watch, seen: Observation) -> TriggerEvent:
-        from airflow_lag_provider.doors import failure, sentences, summary
+            text = "Nothing was tried, since no retry helps what try %d met: %s"
+            await told(self.log.error, text, final.try_number, final.words)
+            yield TaskFailedEvent(xcoms=final.xcoms)
+            return
+        yield await self._event(watch, run, await observe(watch, run))
+
+    async def on_kill(self) -> None:
+        """Leave a document for a task that a person ends or clears meanwhile (Airflow 3.3)."""
+        if self._dag_run is None:
+            return
+        await _import_pipeline()
+        from airflow_lag_provider.doors import run_of
+        from airflow_lag_provider.ended import leave_documents
+        from airflow_lag_provider.watch import Watch
+
+        dag_run = self._dag_run
+        run = run_of(dag_run, self.task_instance, interval_end=dag_run.data_interval_end)
+        # Airflow says the same when it gives the trigger to another triggerer.
+        reason = "its trigger was cancelled, as when somebody marks or clears the task or its run"
+        await leave_documents(Watch.from_json(self.watch), run, reason=reason)
+
+    async def _event(self, watch: Watch, run: Run, seen: Observation) -> TriggerEvent:
+        from airflow_lag_provider.doors import command_of, failure, sentences, summary
         from airflow_lag_provider.task_log import told
 
         if seen.stored:
@@ -86,21 +146,44 @@ class LagTrigger(BaseTrigger):
         xcoms = None if result is None else {"return_value": result}
         if seen.error is None:
             return TaskSuccessEvent(xcoms=xcoms)
-        await told(self.log.error, "%s Describe command: %s", failure(seen.error), watch.command)
-        if seen.error.retriable and not AIRFLOW_V_3_0_PLUS:
-            return _sent_on({"error": failure(seen.error), "result": result})
+        words = failure(seen.error)
+        await told(self.log.error, "%s Describe command: %s", words, command_of(watch))
+        if seen.retry_helps and not AIRFLOW_V_3_0_PLUS:
+            return _sent_on({"error": words, "result": result})
+        if AIRFLOW_V_3_0_PLUS and not seen.retry_helps:
+            _remember(run, words, xcoms)
         return TaskFailedEvent(xcoms=xcoms)
 
 
+async def _import_pipeline() -> None:
+    if _PIPELINE not in _imported:
+        # The first import of the clients takes a second.
+        await asyncio.to_thread(import_module, _PIPELINE)
+    if _PIPELINE not in _imported:
+        _imported.add(_PIPELINE)
+        # When the runs of this minute are over: what belongs to them must not stay for good.
+        asyncio.get_running_loop().call_later(_CALM_SECONDS, _spare_the_event_loop)
+
+
 def _spare_the_event_loop() -> None:
-    """Exempt what the process has in memory from Python's search for garbage, once.
+    """Exempt what the process has in memory from Python's search for garbage.
 
     Airflow's modules and the clients' stay for good, and to search them all takes a quarter of a
     second, in which the event loop stands still: with hundreds of topics that is every minute.
     """
-    if _PIPELINE not in _imported:
-        _imported.add(_PIPELINE)
-        gc.freeze()
+    gc.collect()
+    gc.freeze()
+
+
+def _key(run: Run) -> tuple[str, str, str, datetime]:
+    return run.dag_id, run.task_id, run.run_id, run.started_at
+
+
+def _remember(run: Run, words: str, xcoms: dict[str, Any] | None) -> None:
+    now = time.monotonic()
+    for key in [key for key, final in _finals.items() if final.known_until < now]:
+        del _finals[key]
+    _finals[_key(run)] = _Final(run.try_number, words, xcoms, now + _REMEMBERED_SECONDS)
 
 
 def _sent_on(payload: dict[str, Any]) -> TriggerEvent:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,6 +13,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import yaml
+from confluent_kafka import Consumer
 
 from airflow_lag_provider.operators.lag import SSHLagOperator
 from lab.elasticsearch import Credentials, Elasticsearch
@@ -78,6 +80,37 @@ def search(elasticsearch: Elasticsearch, *, index: str = "consumer_lag", **terms
         "sort": [{"@timestamp": "asc"}],
     }
     return elasticsearch.request("POST", f"/{index}/_search", body)["hits"]["hits"]
+
+
+@contextmanager
+def member(
+    bootstrap: str, *, group: str, topics: Sequence[str], **settings: Any
+) -> Iterator[Consumer]:
+    """A living member of a group that owns all partitions of the topics and commits by hand.
+
+    :param settings: further ones of the client.
+    """
+    consumer = Consumer(
+        {
+            "bootstrap.servers": bootstrap,
+            "group.id": group,
+            "enable.auto.commit": False,
+            "client.id": "a member",
+            **settings,
+        }
+    )
+    consumer.subscribe(list(topics))
+
+    def has_partitions() -> bool:
+        consumer.poll(0.2)
+        return bool(consumer.assignment())
+
+    try:
+        # From then on librdkafka's own thread keeps the membership alive.
+        eventually(has_partitions, "the member has partitions", seconds=30)
+        yield consumer
+    finally:
+        consumer.close()
 
 
 def context(run_id: str, *, try_number: int = 1, started_at: datetime | None = None) -> Any:

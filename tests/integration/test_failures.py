@@ -8,26 +8,18 @@ from __future__ import annotations
 import json
 import stat
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from threading import Timer
 from typing import Any
 
 import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException
-from confluent_kafka.admin import (
-    AclBinding,
-    AclOperation,
-    AclPermissionType,
-    ResourcePatternType,
-    ResourceType,
-)
 
 from airflow_lag_provider.errors import LagError
 from lab import client, reaper
-from lab.kafka import Broker
 from lab.laboratory import Laboratory
 from lab.network import HOST, free_port
+from tests.integration.guarded import Guarded, guarded_broker
 from tests.integration.support import Bench, context
 
 pytestmark = pytest.mark.integration
@@ -282,59 +274,14 @@ class TestBroker:
             bench.lab.source.resume()
 
 
-@dataclass(frozen=True)
-class Guarded:
-    """A broker with passwords and rights.
-
-    :param bootstrap: its listener for users.
-    """
-
-    bootstrap: str
-    folder: Path
-
-    def command_config(self, user: str, password: str) -> str:
-        """Write a client's properties for a user; return their path."""
-        path = self.folder / f"{user}-{len(password)}.properties"
-        path.write_text(
-            "security.protocol=SASL_PLAINTEXT\nsasl.mechanism=PLAIN\n"
-            "sasl.jaas.config=org.apache.kafka.common.security.plain.PlainLoginModule required "
-            f'username="{user}" password="{password}";\n'
-        )
-        return str(path)
-
-
 @pytest.fixture(scope="module")
 def guarded(lab: Laboratory) -> Iterator[Guarded]:
     """A broker on which `reader` may describe the group and nothing else."""
-    port, controller, users = free_port(), free_port(), free_port()
-    login = "org.apache.kafka.common.security.plain.PlainLoginModule required"
-    settings = {
-        "listeners": f"PLAINTEXT://{HOST}:{port},USERS://{HOST}:{users},"
-        f"CONTROLLER://{HOST}:{controller}",
-        "advertised.listeners": f"PLAINTEXT://{HOST}:{port},USERS://{HOST}:{users}",
-        "controller.quorum.voters": f"1@{HOST}:{controller}",
-        "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,"
-        "USERS:SASL_PLAINTEXT",
-        "sasl.enabled.mechanisms": "PLAIN",
-        "listener.name.users.plain.sasl.jaas.config": f'{login} user_reader="r-pass" '
-        'user_stranger="s-pass";',
-        "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
-        "super.users": "User:ANONYMOUS",
-    }
-    broker = Broker(workspace=lab.workspace, name="guarded", home=lab.kafka_home, settings=settings)
-    broker.port, broker.bootstrap = port, f"{HOST}:{port}"
-    broker.start()
-    broker.create_topic("orders", 2)
-    client.commit_offsets(broker.bootstrap, GUARDED_GROUP, {("orders", 0): 0})
-    describe = AclBinding(
-        ResourceType.GROUP, GUARDED_GROUP, ResourcePatternType.LITERAL,
-        "User:reader", "*", AclOperation.DESCRIBE, AclPermissionType.ALLOW,
-    )  # fmt: skip
-    admin = client.admin(broker.bootstrap)
-    for future in admin.create_acls([describe]).values():
-        future.result(timeout=20)
-    yield Guarded(f"{HOST}:{users}", lab.workspace.directory("guarded-clients"))
-    broker.stop()
+    with guarded_broker(lab, name="guarded", home=lab.kafka_home) as broker:
+        broker.plain.create_topic("orders", 2)
+        client.commit_offsets(broker.plain.bootstrap, GUARDED_GROUP, {("orders", 0): 0})
+        broker.allow_describe("reader", GUARDED_GROUP)
+        yield broker
 
 
 class TestRights:

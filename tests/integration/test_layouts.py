@@ -323,8 +323,8 @@ STILL_A = {
     "topic": "still-a",
     "p0": 3,
     "p2": -3,
-    "lag": {"total": 3, "max": 3, "max_partition": 0},
-    "partitions": {"total": 2, "uncommitted": 0, "negative": 1},
+    "lag": {"total": 3, "max": 3, "max_partition": 0, "reported_mismatch": False},
+    "partitions": {"total": 2, "uncommitted": 0, "negative": 1, "missing": 0},
     "offsets": {"committed": 5, "end": 5},
     "partition": [row(0, 2, 5, 3), row(2, 3, 0, -3)],
 }
@@ -332,8 +332,8 @@ STILL_B = {
     **COMMON,
     "topic": "still-b",
     "p0": 0,
-    "lag": {"total": 0, "max": 0, "max_partition": 0},
-    "partitions": {"total": 1, "uncommitted": 0, "negative": 0},
+    "lag": {"total": 0, "max": 0, "max_partition": 0, "reported_mismatch": False},
+    "partitions": {"total": 1, "uncommitted": 0, "negative": 0, "missing": 0},
     "offsets": {"committed": 4, "end": 4},
     "partition": [row(0, 4, 4, 0)],
 }
@@ -350,6 +350,7 @@ def test_the_document_is_the_same_on_every_path(story: Story, path: str) -> None
     assert failure == {
         "group": GROUP,
         "topic": MISSING,
+        "unconfigured_topics": [],
         "event": {"outcome": "failure"},
         "airflow": {"try_number": 1},
     }

@@ -41,6 +41,7 @@ class Story:
 
     :param paused_at: when the DAG of topic ``clicks`` was paused.
     :param cleared: run id of the run of topic ``orders`` that was cleared, and its old document.
+    :param again: the document of a run of topic ``payments`` before it was backfilled.
     :param hits: all hits of the index in the end.
     :param runs: scheduled runs of the DAG of topic ``orders`` that ended, by Airflow 3's account.
     :param import_errors: by version, what ``airflow dags list-import-errors`` says.
@@ -49,6 +50,7 @@ class Story:
 
     paused_at: datetime
     cleared: tuple[str, dict[str, Any]]
+    again: dict[str, Any]
     hits: list[dict[str, Any]]
     runs: list[dict[str, Any]]
     import_errors: dict[str, str]
@@ -156,11 +158,12 @@ def story(stage: Stage) -> Story:
     paused_at = _pause(stage, new)
     _let_a_first_try_fail(stage)
     cleared = _clear(stage, new)
+    again = _run_again(stage, new)
     eventually(lambda: datetime.now(UTC) > paused_at + 2 * MINUTE, "time passes", seconds=150)
     eventually(
         lambda: SLA_MISS_2 in _logs(stage.airflows["2.11"]), "Airflow 2 sees the miss", seconds=120
     )
-    return _ending(stage, paused_at, cleared)
+    return _ending(stage, paused_at, cleared, again)
 
 
 def _pause(stage: Stage, airflow: Airflow) -> datetime:
@@ -191,6 +194,22 @@ def _clear(stage: Stage, airflow: Airflow) -> tuple[str, dict[str, Any]]:
     return run_id, oldest
 
 
+def _run_again(stage: Stage, airflow: Airflow) -> dict[str, Any]:
+    """Run topic payments by hand, and its oldest minute as a backfill; return its document."""
+    oldest = stage.documents(mirror="oasis", topic="payments")[0]
+    dag_id, at = "consumer_lag.oasis.payments", oldest["airflow"]["scheduled_at"]
+    backfill = ("--dag-id", dag_id, "--from-date", at, "--to-date", at)
+    for words in (
+        ("dags", "trigger", dag_id),
+        ("backfill", "create", *backfill, "--reprocess-behavior", "completed"),
+    ):
+        done = airflow.run(*words)
+        assert done.code == 0, done.stdout + done.stderr
+    for run_type in ("manual", "backfill"):
+        stage.wait_for(1, seconds=120, mirror="oasis", topic="payments", airflow__run_type=run_type)
+    return oldest
+
+
 def _logs(airflow: Airflow) -> str:
     """Return the text of all logs: of the processes, the tasks, and the DAG files' (2.11)."""
     folders = (airflow.log_folder, airflow.home)
@@ -198,7 +217,12 @@ def _logs(airflow: Airflow) -> str:
     return "\n".join(file.read_text(errors="replace") for file in files)
 
 
-def _ending(stage: Stage, paused_at: datetime, cleared: tuple[str, dict[str, Any]]) -> Story:
+def _ending(
+    stage: Stage,
+    paused_at: datetime,
+    cleared: tuple[str, dict[str, Any]],
+    again: dict[str, Any],
+) -> Story:
     new, old = stage.airflows["3.3"], stage.airflows["2.11"]
     runs = new.run("dags", "list-runs", "consumer_lag.oasis.orders", "--output", "json")
     import_errors = {
@@ -208,6 +232,7 @@ def _ending(stage: Stage, paused_at: datetime, cleared: tuple[str, dict[str, Any
     return Story(
         paused_at=paused_at,
         cleared=cleared,
+        again=again,
         hits=search(stage.elasticsearch, index=INDEX),
         runs=json.loads(runs.stdout[runs.stdout.index("[{") :]),
         import_errors=import_errors,
@@ -271,6 +296,18 @@ def test_a_cleared_run_has_a_document_of_its_own(story: Story) -> None:
     (new,) = [one for one in documents if one != old]
     assert new["event"]["outcome"] == "success"
     assert new["@timestamp"] > old["@timestamp"]
+
+
+def test_runs_by_hand_and_backfills_touch_no_scheduled_runs_document(story: Story) -> None:
+    """They have documents of their own; that of the minute that was backfilled is as it was."""
+    assert story.again["airflow"]["run_type"] == "scheduled"
+    assert story.again in story.documents(mirror="oasis", topic="payments")
+    for run_type in ("manual", "backfill"):
+        (document,) = story.documents(mirror="oasis", topic="payments", airflow__run_type=run_type)
+        assert document["event"]["outcome"] == "success"
+    at = story.again["airflow"]["scheduled_at"]
+    both = story.documents(mirror="oasis", topic="payments", airflow__scheduled_at=at)
+    assert sorted(one["airflow"]["run_type"] for one in both) == ["backfill", "scheduled"]
 
 
 @pytest.mark.parametrize(("version", "name"), [("3.3", "oasis"), ("2.11", "old")])

@@ -193,8 +193,3 @@ def test_templates_are_rendered_on_a_worker(story: Story) -> None:
     assert topics == {"wide-00"}
     on_a_worker = [path for path in story.worker_logs if "templated" in path]
     assert on_a_worker
-
-
-def test_no_synchronous_call_reached_airflow_from_the_event_loop(story: Story) -> None:
-    """Airflow's guard against such calls in the triggerer never struck."""
-    assert "DeadlockImminentError" not in story.log

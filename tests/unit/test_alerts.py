@@ -8,15 +8,19 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from airflow_lag_provider import alerts
-from airflow_lag_provider.errors import ElasticsearchUnreachable
+from airflow_lag_provider.errors import DocumentUnreadable, ElasticsearchUnreachable, StoreError
+from airflow_lag_provider.hooks import elasticsearch_spool
 from airflow_lag_provider.hooks.elasticsearch import LagElasticsearchHook
 from airflow_lag_provider.run import document_id
+from airflow_lag_provider.spool import Spool
+from airflow_lag_provider.spool_entry import Entry
 
 NOON = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 STARTED = NOON + timedelta(seconds=1, microseconds=120)
@@ -55,7 +59,7 @@ class Store:
     """
 
     def __init__(self) -> None:
-        self.documents: dict[str, Mapping[str, Any]] = {}
+        self.documents: dict[str, Mapping[str, Any] | StoreError] = {}
         self.error: Exception | None = None
         self.indices: list[tuple[str, str]] = []
 
@@ -202,6 +206,17 @@ def test_an_alert_goes_out_though_nobody_knows_which_topics_are_late(
     assert "ElasticsearchUnreachable: No connection" in line
 
 
+def test_a_document_that_can_not_be_read_casts_no_doubt_on_the_others(
+    store: Store, told: Told
+) -> None:
+    """Its topic may be late; what is known of the run's other topics stays known."""
+    store.documents = {"orders": SUCCESS, "clicks": DocumentUnreadable("Shard 3 is gone.")}
+    miss("orders", "clicks", "payments", callback=f"{__name__}.late")
+    (call,) = told.calls
+    assert (call["topics"], call["failed"]) == (["clicks", "payments"], {})
+    assert call["unchecked"].startswith("DocumentUnreadable: Shard 3 is gone.")
+
+
 @pytest.mark.parametrize("run_type", ["manual", "backfill", "asset_triggered"])
 def test_only_a_scheduled_run_misses_a_deadline(
     store: Store, told: Told, caplog: pytest.LogCaptureFixture, run_type: str
@@ -223,6 +238,42 @@ def test_when_the_users_function_fails_the_log_has_the_alert(
     with pytest.raises(RuntimeError, match="no mail server"):
         miss("orders", callback=f"{__name__}.late")
     assert "no snapshot in time for orders" in caplog.text
+
+
+def test_a_snapshot_that_waits_in_the_spool_is_not_late(
+    store: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It was taken; that Elasticsearch can't be asked matters only for the other topics."""
+    waits = document_id(mirror="oasis", topic="orders", run_id="scheduled__12", started_at=STARTED)
+    monkeypatch.setattr(elasticsearch_spool, "waiting_snapshots", lambda: frozenset({waits}))
+    store.error = ElasticsearchUnreachable("No connection.")
+    miss("orders", "clicks")
+    assert "perhaps no snapshot in time for clicks;" in caplog.text
+    caplog.clear()
+    with caplog.at_level("INFO"):
+        miss("orders")
+    assert "but has a snapshot of orders" in caplog.text
+
+
+def test_while_documents_wait_in_the_spool_an_alert_says_perhaps(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A worker of this host may have kept the snapshot; another connection's don't matter."""
+    monkeypatch.setenv("AIRFLOW__LAG__SPOOL_DIR", str(tmp_path / "spool"))
+    spool = Spool(tmp_path / "spool", max_bytes=10**9)
+    miss("orders")
+    assert ": no snapshot in time for orders;" in caplog.text
+    spool.append([Entry(conn_id="other", index="lag", id="1", version=1, source={})])
+    caplog.clear()
+    miss("orders")
+    assert ": no snapshot in time for orders;" in caplog.text
+    conn_id = store.indices[0][0]
+    spool.append([Entry(conn_id=conn_id, index="lag", id="1", version=1, source={})])
+    caplog.clear()
+    miss("orders")
+    assert "perhaps no snapshot in time for orders;" in caplog.text
+    assert "Not known, because documents wait in the spool of this host" in caplog.text
+    spool.release()
 
 
 def test_a_thousand_late_topics_make_one_short_line(

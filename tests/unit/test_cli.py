@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 import argparse
+import os
 import subprocess
 import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS, AIRFLOW_V_3_3_PLUS
 
-from airflow_lag_provider import cli
+from airflow_lag_provider import cli, gaps_command
+from airflow_lag_provider.errors import ElasticsearchUnreachable
+from airflow_lag_provider.hooks.elasticsearch import LagElasticsearchHook
+from airflow_lag_provider.hooks.elasticsearch_spool import configured_spool
+from airflow_lag_provider.spool import Spool
+from airflow_lag_provider.spool_entry import Entry
+from airflow_lag_provider.spool_file import SpoolFile
 
 MISTAKES = Path(__file__).parent / "fixtures" / "config" / "ten_mistakes.yaml"
 MIRRORS = """
@@ -38,6 +49,8 @@ def test_tune_prints_text(file: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert "(0 in the triggerer alone, 2 on workers)" in printed.out
     assert "[scheduler] max_dagruns_to_create_per_loop    10, 2 needed" in printed.out
     assert "airflow pools set lag_oasis 1" in printed.out
+    assert "300 -> 60" in printed.out
+    assert "not set" not in printed.out
     assert printed.err == ""
 
 
@@ -142,3 +155,148 @@ def test_airflow_gets_the_same_commands(file: Path, capsys: pytest.CaptureFixtur
     by_airflow = capsys.readouterr().out
     cli.main(["tune", "--file", str(file)])
     assert by_airflow == capsys.readouterr().out != ""
+
+
+class TestSpool:
+    """`airflow-lag spool`."""
+
+    @pytest.fixture
+    def spool(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Spool]:
+        monkeypatch.setenv("AIRFLOW__LAG__SPOOL_DIR", str(tmp_path / "spool"))
+        found = configured_spool()
+        assert found
+        yield found
+        found.release()
+
+    def test_without_a_directory_it_says_so(self) -> None:
+        """Nothing is guessed."""
+        with pytest.raises(SystemExit, match="spool_dir"):
+            cli.main(["spool"])
+
+    def test_it_shows_an_empty_spool(
+        self, spool: Spool, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """Looking doesn't make the directory."""
+        cli.main(["spool"])
+        printed = capsys.readouterr().out
+        assert printed.splitlines() == [
+            f"The spool {spool.directory} holds 0 of at most 1073741824 bytes.",
+            "Waiting: nothing",
+            "Refused by Elasticsearch: nothing",
+        ]
+        assert not spool.directory.exists()
+
+    def test_it_shows_what_waits_and_why(
+        self, spool: Spool, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """Files, owners, connections, the oldest document, dead letters, torn lines, losses."""
+        spool.append([entry("a", "2026-11-24T15:05:00+00:00"), entry("b", "2026-11-24T15:01:00Z")])
+        dead = SpoolFile.create(spool.directory, conn_id="other", kind="waiting")
+        dead.append([entry("c", "2026-11-24T15:03:00Z", conn_id="other")])
+        dead.close()
+        with dead.path.open("ab") as file:
+            file.write(b"half a li")
+        letters = [entry("d", "2026-11-24T15:04:00Z", reason="p0 is a date.")] * 2
+        spool.append(letters, kind="refused")
+        (spool.directory / "x.waiting.jsonl.torn").write_text("half")
+        spool.count_dropped(7)
+        cli.main(["spool"])
+        first, waiting, mine, theirs, refused, room, _, reason, torn, lost = (
+            capsys.readouterr().out.splitlines()
+        )
+        assert f"holds {spool.used_bytes()} of" in first
+        assert waiting == "Waiting: 3 documents in 2 files, the oldest of 2026-11-24T15:01:00Z"
+        assert "2 documents for es, oldest 2026-11-24T15:01:00Z" in mine
+        assert f"process {os.getpid()} on " in mine
+        assert "1 document for other" in theirs
+        assert "1 torn line, its owner is gone" in theirs
+        assert refused.startswith("Refused by Elasticsearch: 2 documents in 1 file,")
+        assert room == f"  They hold {spool.used_bytes('refused')} of at most 134217728 bytes."
+        assert reason == "  2 because: p0 is a date."
+        assert torn.endswith("x.waiting.jsonl.torn")
+        assert lost.startswith("Lost, because the spool was full: 7 documents between 20")
+
+    @pytest.mark.parametrize(
+        ("words", "left"),
+        [(["--flush"], {"d"}), (["--refused"], {"a"}), (["--flush", "--refused"], set())],
+    )
+    def test_it_sends_what_waits_or_was_refused(
+        self,
+        spool: Spool,
+        monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str],
+        words: list[str],
+        left: set[str],
+    ) -> None:
+        """Each is asked for by its own option; the command ends with 0 when all of it was sent."""
+        written: list[str] = []
+
+        async def write(*documents: Any) -> Any:
+            written.extend(one.id for one in documents)
+            return (None,) * len(documents)
+
+        @asynccontextmanager
+        async def session(_: Any) -> AsyncIterator[Any]:
+            yield SimpleNamespace(write=write)
+
+        monkeypatch.setattr(LagElasticsearchHook, "session", session)
+        spool.append([entry("a")])
+        spool.append([entry("d", reason="No.")], kind="refused")
+        cli.main(["spool", *words])
+        assert "1 document written, 0 refused by Elasticsearch." in capsys.readouterr().out
+        assert set(written) == {"a", "d"} - left
+        assert len(spool.files()) == len(left)
+
+    def test_what_can_not_be_sent_ends_it_with_1(
+        self, spool: Spool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """The reason stands on stderr, the documents stay."""
+
+        @asynccontextmanager
+        async def session(_: Any) -> AsyncIterator[Any]:
+            raise ElasticsearchUnreachable("No connection.")
+            yield
+
+        monkeypatch.setattr(LagElasticsearchHook, "session", session)
+        spool.append([entry("a")])
+        with pytest.raises(SystemExit, match="No connection"):
+            cli.main(["spool", "--flush"])
+        assert "Some are left, in 1 file." in capsys.readouterr().out
+        assert len(spool.files()) == 1
+
+    def test_files_of_living_processes_are_not_sent_by_others(
+        self, spool: Spool, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """The command says that there are some."""
+        spool.directory.mkdir(mode=0o700)
+        theirs = SpoolFile.create(spool.directory, conn_id="es", kind="waiting")
+        theirs.append([entry("a")])
+        cli.main(["spool", "--flush"])
+        theirs.close()
+        assert (
+            "Owned by living processes, which send it themselves: 1 file."
+            in capsys.readouterr().out
+        )
+        assert len(spool.files()) == 1
+
+
+def test_the_list_of_gaps_stands_alone_on_standard_output(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A program reads it there, and Airflow 2 logs to standard output."""
+
+    def report(**_: Any) -> tuple[str, str]:
+        print("[2026-11-24T17:00:00] INFO - Retrieving connection")
+        return '{"gaps": []}', ""
+
+    monkeypatch.setattr(gaps_command, "report", report)
+    cli.main(["gaps", "--json", "--file", str(tmp_path / "mirrors.yaml")])
+    assert capsys.readouterr().out == '{"gaps": []}'
+
+
+def entry(
+    name: str, at: str = "2026-11-24T15:00:00Z", *, conn_id: str = "es", reason: str | None = None
+) -> Entry:
+    return Entry(
+        conn_id=conn_id, index="lag", id=name, version=1, source={"@timestamp": at}, reason=reason
+    )

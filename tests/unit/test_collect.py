@@ -11,8 +11,14 @@ import pytest
 
 from airflow_lag_provider import collect as room
 from airflow_lag_provider.collect import Collected, DescribeOutput, collect
-from airflow_lag_provider.errors import BrokerTimedOut, DescribeTimedOut, SSHUnreachable
+from airflow_lag_provider.errors import (
+    BrokerTimedOut,
+    DescribeTimedOut,
+    SSHConnectionNotRead,
+    SSHUnreachable,
+)
 from airflow_lag_provider.hooks.elasticsearch import Document
+from airflow_lag_provider.hooks.ssh import LagSSHHook
 from airflow_lag_provider.observe import observe
 from airflow_lag_provider.run import Run
 from airflow_lag_provider.watch import Watch
@@ -116,6 +122,25 @@ def test_a_describe_that_waits_too_long_for_an_earlier_one_says_so(
     assert runs == ["rows"]
 
 
+@pytest.mark.parametrize(
+    ("raised", "words"),
+    [(None, "not within 0.01 s"), (ConnectionRefusedError("refused"), "refused")],
+)
+def test_an_airflow_that_hands_out_no_connection_is_not_taken_for_the_host(
+    monkeypatch: pytest.MonkeyPatch, raised: Exception | None, words: str
+) -> None:
+    """Until the connection is read the host was not asked for anything."""
+
+    async def target(_: LagSSHHook) -> Any:
+        if raised:
+            raise raised
+        await asyncio.sleep(60)
+
+    monkeypatch.setattr(LagSSHHook, "target", target)
+    with pytest.raises(SSHConnectionNotRead, match=f"'mm': {words}.*API server"):
+        asyncio.run(asked(timeout=0.01))
+
+
 def test_nothing_of_one_event_loop_reaches_another(runs: list[str]) -> None:
     """Each worker has its own describe, and loops that ended are forgotten."""
     for _ in range(3):
@@ -132,7 +157,7 @@ def test_a_cleared_run_does_not_get_what_a_retry_saw_before_it(
     async def write(*documents: Document, **_: Any) -> Any:
         return (None,) * len(documents)
 
-    monkeypatch.setattr("airflow_lag_provider.observe.write", write)
+    monkeypatch.setattr("airflow_lag_provider.observe.store", write)
     monkeypatch.setattr(Watch, "command", "rows")
     watch = Watch(
         mirror="m",

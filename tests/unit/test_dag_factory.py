@@ -12,10 +12,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
+from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS, AIRFLOW_V_3_3_PLUS
 
 from airflow_lag_provider import alerts, dag_factory, deadline, yaml_lines
 from airflow_lag_provider.dag_factory import build_dags, check_mirrors, dag_id, mirrors_file
+from airflow_lag_provider.ended import ended_by_airflow, run_ended_by_airflow
 from airflow_lag_provider.errors import ConfigurationError
 from airflow_lag_provider.triggers.lag import LagTrigger
 from airflow_lag_provider.watch import Watch
@@ -107,6 +108,7 @@ def test_the_configuration_reaches_dag_and_task(tmp_path: Path) -> None:
     assert (task.owner, task.pool, task.retries) == ("me", "lag", 1)
     assert task.retry_delay == timedelta(seconds=2)
     assert task.execution_timeout > timedelta(seconds=20)
+    assert task.on_failure_callback in (ended_by_airflow, [ended_by_airflow])
     assert watch.bootstrap_servers == ("b-1:9092", "b-2:9092")
     assert (watch.ssh_conn_id, watch.elasticsearch_conn_id) == ("mm", "es")
     assert (watch.index, watch.timeout, watch.jvm_opts) == ("lag-%Y", 20.0, "-Xmx64M")
@@ -114,6 +116,18 @@ def test_the_configuration_reaches_dag_and_task(tmp_path: Path) -> None:
     assert watch.command_config == "/etc/client.properties"
     assert watch.mirrors_file == str(path)
     assert watch.class_data_archive == "/var/lag"
+
+
+@pytest.mark.parametrize("layout", ["topic", "mirror", "group"])
+def test_only_a_dag_on_workers_hears_of_each_run_that_failed(tmp_path: Path, layout: str) -> None:
+    """Where the triggerer does the work, a run that fails costs no callback of the DAG."""
+    text = OASIS + f"  layout: {layout}\n  topics: {{orders: , clicks: }}\n"
+    workers = build_dags(mirrors(tmp_path, text + "  deferrable: false\n"))
+    assert {dag.on_failure_callback for dag in workers.values()} == {run_ended_by_airflow}
+    triggerer = build_dags(mirrors(tmp_path, text))
+    always = AIRFLOW_V_3_0_PLUS and not AIRFLOW_V_3_3_PLUS
+    expected = run_ended_by_airflow if always else None
+    assert {dag.on_failure_callback for dag in triggerer.values()} == {expected}
 
 
 def test_the_dags_page_says_what_it_watches(tmp_path: Path) -> None:

@@ -242,6 +242,10 @@ CALL = "TimeoutException: Call(callName={}, deadlineMs=1, tries=48, nextAllowedT
         (f"{FAILED}The coordinator is not available.", errors.CoordinatorNotAvailable),
         (f"{FAILED}Not authorized to access group: g", errors.AuthorizationDenied),
         (f"{FAILED}Group authorization failed.", errors.AuthorizationDenied),
+        (
+            f"{FAILED}FindCoordinator request for groupId `g` failed due to authorization failure",
+            errors.AuthorizationDenied,
+        ),
         (f"{FAILED}{KAFKA}TopicAuthorizationException: no", errors.AuthorizationDenied),
         (f"{FAILED}{KAFKA}ClusterAuthorizationException: no", errors.AuthorizationDenied),
         (f"{FAILED}{KAFKA}SaslAuthenticationException: no", errors.AuthenticationFailed),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -270,7 +271,7 @@ outputs = st.lists(fragments, max_size=12).map("".join) | st.lists(fragments, ma
 def test_arbitrary_text_gives_a_result_or_a_describe_error(
     stdout: str, stderr: str, exit_code: int, group: str
 ) -> None:
-    """Whatever the streams hold, the answer is a description or a bounded, printable error."""
+    """Whatever the streams hold: figures that stood there, or a bounded, printable error."""
     try:
         found = parse(stdout, stderr, exit_code, group=group)
     except DescribeError as error:
@@ -279,5 +280,8 @@ def test_arbitrary_text_gives_a_result_or_a_describe_error(
         message = "none"
         assert exit_code == 0
         assert found.partitions == sorted_rows(list(found.partitions))
+        printed = {int(digits) for digits in re.findall("-?[0-9]{1,20}", stdout)}
+        for row in found.partitions:
+            assert {row.partition, row.committed, row.end, row.lag} <= {None, *printed}
     assert 0 < len(message) < 500
     assert message.isprintable()

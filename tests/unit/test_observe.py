@@ -7,6 +7,7 @@ are the turns that a real part can't be made to take.
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -21,16 +22,19 @@ import pytest
 from airflow_lag_provider import observe as pipeline
 from airflow_lag_provider.collect import Collected
 from airflow_lag_provider.describe import parse
+from airflow_lag_provider.doors import sentences, summary
 from airflow_lag_provider.errors import (
     DocumentRefused,
     ElasticsearchUnreachable,
     GroupNotFound,
     InvalidRequest,
+    SpoolFull,
     StoreError,
     TopicNotInGroup,
     UnexpectedError,
 )
 from airflow_lag_provider.hooks.elasticsearch import Document, LagElasticsearchHook
+from airflow_lag_provider.hooks.elasticsearch_spool import configured_spool
 from airflow_lag_provider.run import SUCCESS_VERSION, Run
 from airflow_lag_provider.watch import Watch
 
@@ -143,6 +147,23 @@ def test_a_snapshot_becomes_the_document_of_its_run(
     }
 
 
+def test_topics_that_nobody_watches_show_in_every_document_and_once_in_the_log(
+    monkeypatch: pytest.MonkeyPatch, store: Store, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Also in the failure of the one topic that is watched: the new one may have its place."""
+    prints(monkeypatch)
+    file = tmp_path / "mirrors.yaml"
+    file.write_text(
+        "mirrors: {oasis: {ssh_conn_id: mm, bootstrap_servers: [b-1:9092], group: oasis-group, "
+        "topics: {payments: , refunds: }}}"
+    )
+    watch = replace(WATCH, topics=("payments", "refunds"), mirrors_file=str(file))
+    asyncio.run(pipeline.observe(watch, RUN))
+    named = [one.source["unconfigured_topics"] for one in store.documents]
+    assert named == [["clicks", "orders"]] * 2
+    assert caplog.text.count("nobody watches them (2): clicks, orders.") == 1
+
+
 def test_the_delay_is_counted_from_the_scheduled_instant(
     monkeypatch: pytest.MonkeyPatch, store: Store
 ) -> None:
@@ -242,6 +263,31 @@ def test_each_topic_learns_the_fate_of_its_own_document(
     assert seen.error.__notes__ == ["Failed topics, 2 of 3: clicks, payments."]
 
 
+@pytest.mark.parametrize(
+    ("topics", "refused", "helps"),
+    [
+        # The first topic's error alone would be final.
+        (("payments", "orders"), {"orders": ElasticsearchUnreachable("No connection.")}, True),
+        (("payments",), {"payments": ElasticsearchUnreachable("No connection.")}, True),
+        (("payments",), {"payments": DocumentRefused("Field p0 is a date.")}, False),
+        (("payments", "orders"), {}, False),
+    ],
+)
+def test_a_retry_helps_when_it_may_store_more(
+    monkeypatch: pytest.MonkeyPatch,
+    store: Store,
+    topics: tuple[str, ...],
+    refused: dict[str, StoreError],
+    helps: bool,
+) -> None:
+    """Any topic's snapshot counts, and the document of a failure, whatever the error shown."""
+    prints(monkeypatch)
+    store.refused = refused
+    seen = asyncio.run(pipeline.observe(replace(WATCH, topics=topics), RUN))
+    assert isinstance(seen.error, TopicNotInGroup)
+    assert seen.retry_helps is helps
+
+
 def test_a_failed_describe_leaves_a_failure_document_for_each_topic(
     monkeypatch: pytest.MonkeyPatch, store: Store
 ) -> None:
@@ -254,3 +300,72 @@ def test_a_failed_describe_leaves_a_failure_document_for_each_topic(
     assert seen.failed == topics
     assert isinstance(seen.error, GroupNotFound)
     assert seen.error.__notes__[0].endswith("t18, t19 and 10 more.")
+
+
+class TestSpool:
+    """With a spool: what can't be written waits, and the run is none the worse for it."""
+
+    @pytest.fixture(autouse=True)
+    def directory(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+        monkeypatch.setenv("AIRFLOW__LAG__SPOOL_DIR", str(tmp_path / "spool"))
+        return tmp_path / "spool"
+
+    def test_a_snapshot_that_waits_is_a_success(
+        self, monkeypatch: pytest.MonkeyPatch, store: Store, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """The task ends well, its log has a warning, and its line and summary say that it waits."""
+        prints(monkeypatch)
+        store.error = ElasticsearchUnreachable("No connection.")
+        seen = asyncio.run(pipeline.observe(replace(WATCH, topics=("orders", "clicks")), RUN))
+        assert seen.error is None
+        assert [one.waits for one in seen.stored] == [True, True]
+        assert sentences(seen).count(" waits in the spool.") == 2
+        result = summary(WATCH, replace(seen, stored=seen.stored[:1]))
+        assert result
+        assert result["waiting"] == 1
+        assert "No connection." in caplog.text
+        assert [one.levelname for one in caplog.records if "wait for it" in one.message] == [
+            "WARNING"
+        ]
+
+    def test_a_failure_waits_too_and_stays_a_failure(
+        self, monkeypatch: pytest.MonkeyPatch, store: Store, directory: Path
+    ) -> None:
+        """The task fails for its own reason, and nothing says that its document was lost."""
+        prints(monkeypatch, error=GroupNotFound("No group."))
+        store.error = ElasticsearchUnreachable("No connection.")
+        seen = asyncio.run(pipeline.observe(WATCH, RUN))
+        assert isinstance(seen.error, GroupNotFound)
+        assert not getattr(seen.error, "__notes__", ())
+        (path,) = directory.glob("*.waiting.jsonl")
+        (line,) = path.read_text().splitlines()
+        waits = json.loads(line)
+        assert waits["version"] == RUN.try_number
+        assert waits["source"]["error"]["type"] == "GroupNotFound"
+        assert (waits["conn_id"], waits["index"]) == ("es", "lag-2026")
+
+    def test_a_full_spool_fails_the_run(
+        self, monkeypatch: pytest.MonkeyPatch, store: Store
+    ) -> None:
+        """Both reasons are in the error that the task ends with."""
+        monkeypatch.setenv("AIRFLOW__LAG__SPOOL_MAX_BYTES", "10")
+        prints(monkeypatch)
+        store.error = ElasticsearchUnreachable("No connection.")
+        with pytest.raises(SpoolFull, match=r"No connection\..*limit of 10"):
+            observe()
+
+    def test_a_worker_sends_what_waited_with_its_own_document(
+        self, monkeypatch: pytest.MonkeyPatch, store: Store
+    ) -> None:
+        """In the minute in which Elasticsearch is back those before it are written too."""
+        prints(monkeypatch)
+        store.error = ElasticsearchUnreachable("No connection.")
+        asyncio.run(pipeline.observe_alone(WATCH, RUN))
+        spool = configured_spool()
+        assert spool
+        # As if that process had ended.
+        spool.release()
+        store.error = None
+        asyncio.run(pipeline.observe_alone(WATCH, replace(RUN, run_id="scheduled__13:36")))
+        assert len({one.id for one in store.documents}) == 2
+        assert spool.files() == []

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 
-from airflow_lag_provider.run import SUCCESS_VERSION, Run
+from airflow_lag_provider.run import ENDED_VERSION, SUCCESS_VERSION, Run
 
 RUN = Run(
     dag_id="consumer_lag.oasis.orders",
@@ -49,6 +49,11 @@ def test_a_success_outranks_the_failure_of_any_try() -> None:
     assert versions == [1, 2, 900]
     assert {one.version(succeeded=True) for one in tries} == {SUCCESS_VERSION}
     assert max(versions) < SUCCESS_VERSION
+
+
+def test_what_airflow_ended_replaces_nothing_that_we_wrote() -> None:
+    """The version of such a document is below that of a failure of any try, also the first."""
+    assert 0 <= ENDED_VERSION < RUN.version(succeeded=False)
 
 
 def test_a_dated_index_is_that_of_the_scheduled_instant() -> None:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from contextvars import ContextVar
 from typing import Any
 
 import pytest
 
-from airflow_lag_provider.shared_work import PerLoop, SharedWork
+from airflow_lag_provider.shared_work import PerLoop, SharedWork, detached
+
+TASK = ContextVar[str]("TASK")
 
 
 class Job:
@@ -164,6 +167,20 @@ def test_a_lane_that_stays_busy_ends_the_wait_with_a_timeout() -> None:
             await asked(shared, job, "13:36", patience=0.02)
         job.go.set()
         assert await first == "done"
+
+    asyncio.run(story())
+
+
+def test_work_that_outlives_its_caller_is_in_nobodys_context() -> None:
+    """It knows nothing of the task whose call began it, so that it can't open that one's log."""
+
+    async def work() -> str | None:
+        return TASK.get(None)
+
+    async def story() -> None:
+        TASK.set("consumer_lag.oasis.orders")
+        assert await asyncio.create_task(work()) == "consumer_lag.oasis.orders"
+        assert await detached(work()) is None
 
     asyncio.run(story())
 

@@ -6,7 +6,6 @@ import ast
 import asyncio
 import logging
 import threading
-from collections.abc import Iterator
 from contextvars import ContextVar
 from pathlib import Path
 
@@ -49,15 +48,25 @@ def test_a_line_belongs_to_its_task(caplog: pytest.LogCaptureFixture) -> None:
     assert "ValueError: x" in caplog.text
 
 
-def _coroutines(tree: ast.AST) -> Iterator[ast.AsyncFunctionDef]:
-    return (node for node in ast.walk(tree) if isinstance(node, ast.AsyncFunctionDef))
+# On workers, in the DAG processor, or called in a thread.
+ELSEWHERE = {
+    "alerts.py": {"log_sla_miss"},
+    "config_cache.py": {"configured_topics"},
+    "dag_factory.py": {"_built"},
+    "elasticsearch_flush.py": {"_settle"},
+    "ended.py": {"_safely", "_record_run", "_leave"},
+    "lag.py": {"execute"},
+    "spool_file.py": {"_put_torn_aside"},
+}
 
 
-def _logging_calls(tree: ast.AST) -> list[str]:
+def _logging_calls(tree: ast.AST) -> list[tuple[str, str]]:
+    """Return the functions that call a logger's method, and the calls."""
     return [
-        ast.unparse(call.func)
-        for coroutine in _coroutines(tree)
-        for call in ast.walk(coroutine)
+        (function.name, ast.unparse(call.func))
+        for function in ast.walk(tree)
+        if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef)
+        for call in ast.walk(function)
         if isinstance(call, ast.Call)
         and isinstance(call.func, ast.Attribute)
         and call.func.attr in LEVELS
@@ -65,17 +74,18 @@ def _logging_calls(tree: ast.AST) -> list[str]:
     ]
 
 
-def test_no_coroutine_of_the_package_writes_a_line_itself() -> None:
+def test_nothing_of_the_package_writes_a_line_on_the_event_loop() -> None:
     """A line that is written on the triggerer's event loop can hold up all triggers for good."""
     found = {
-        file.name: calls
+        (file.name, function, call)
         for file in PACKAGE.rglob("*.py")
-        if (calls := _logging_calls(ast.parse(file.read_text(encoding="utf-8"))))
+        for function, call in _logging_calls(ast.parse(file.read_text(encoding="utf-8")))
+        if function not in ELSEWHERE.get(file.name, ())
     }
-    assert found == {}
+    assert found == set()
 
 
-def test_a_coroutine_that_writes_a_line_itself_is_found() -> None:
+def test_a_function_that_writes_a_line_itself_is_found() -> None:
     """The check above sees what it looks for."""
     source = "async def run(self):\n    log.info('x')\n    await told(log.info, 'x')\n"
-    assert _logging_calls(ast.parse(source)) == ["log.info"]
+    assert _logging_calls(ast.parse(source)) == [("run", "log.info")]

@@ -30,14 +30,19 @@ OF_VERSION = {
         ("scheduler", "min_file_process_interval"): "30",
         ("scheduler", "max_callbacks_per_loop"): "20",
         ("triggerer", "default_capacity"): "1000",
+        ("scheduler", "scheduler_zombie_task_threshold"): "300",
     },
     3: {
         ("dag_processor", "min_file_process_interval"): "30",
         ("dag_processor", "max_callbacks_per_loop"): "20",
         ("triggerer", "capacity"): "1000",
         ("triggerer", "max_trigger_to_select_per_loop"): "50",
+        ("scheduler", "task_instance_heartbeat_timeout"): "300",
     },
 }
+
+# A task on a worker needs it on 3.x; it is called otherwise on 2.11.
+HEARTBEAT = {"scheduler.task_instance_heartbeat_timeout": 60}
 
 
 def advice(
@@ -74,9 +79,9 @@ def setting(one: Advice, key: str) -> Setting:
 @pytest.mark.parametrize("version", [V2, V3_1, V3])
 @pytest.mark.parametrize("layout", ["topic", "mirror", "group"])
 def test_one_topic_needs_nothing(tmp_path: Path, layout: str, version: tuple[int, int]) -> None:
-    """Airflow's defaults suffice for one topic, in every layout and on every version."""
+    """Airflow's defaults suffice, but for how late a worker that was lost is noticed."""
     one = advice(tmp_path, version, layout=layout)
-    assert changes(one) == {}
+    assert changes(one) == (HEARTBEAT if version == V3_1 else {})
     assert all(setting.reason and setting.present is not None for setting in one.settings)
 
 
@@ -143,7 +148,8 @@ def test_layout_group_needs_nothing_for_1000_topics(
     tmp_path: Path, version: tuple[int, int]
 ) -> None:
     """One task a minute is nothing, whatever it stores."""
-    assert changes(advice(tmp_path, version, topics=1000, layout="group")) == {}
+    one = advice(tmp_path, version, topics=1000, layout="group")
+    assert changes(one) == (HEARTBEAT if version == V3_1 else {})
 
 
 def test_tasks_on_workers_get_a_pool_and_slots(tmp_path: Path) -> None:
@@ -153,7 +159,7 @@ def test_tasks_on_workers_get_a_pool_and_slots(tmp_path: Path) -> None:
     )
     (pool,) = one.pools
     assert (pool.name, pool.slots, pool.enough, pool.unnamed) == ("lag_m0", 10, True, ("m0",))
-    assert changes(one) == {"core.parallelism": 10}
+    assert changes(one) == HEARTBEAT | {"core.parallelism": 10}
     assert setting(one, "max_active_tasks_per_dag").needed == 10
     assert (one.triggerers, [s.key for s in one.settings if s.section == "triggerer"]) == (0, [])
 
@@ -181,7 +187,7 @@ def test_a_dag_of_many_tasks_must_be_let_run_them(tmp_path: Path) -> None:
     """In layout mirror the limit of a DAG is as important as the pool."""
     low = {("core", "max_active_tasks_per_dag"): "4"}
     one = advice(tmp_path, topics=100, layout="mirror", deferrable=False, present=low)
-    assert changes(one) == {"core.max_active_tasks_per_dag": 10}
+    assert changes(one) == HEARTBEAT | {"core.max_active_tasks_per_dag": 10}
 
 
 def test_what_suffices_is_kept(tmp_path: Path) -> None:
@@ -197,17 +203,23 @@ def test_what_suffices_is_kept(tmp_path: Path) -> None:
     assert changes(advice(tmp_path, topics=300, present=plenty)) == {}
 
 
-def test_too_much_for_one_loop_is_taken_back(tmp_path: Path) -> None:
-    """A loop that makes all runs lets the first of them wait for the last."""
+def test_higher_limits_of_the_scheduler_are_left(tmp_path: Path) -> None:
+    """Other DAGs may need them; only a sleep that can't be read is replaced."""
     high = {
         ("scheduler", "max_dagruns_to_create_per_loop"): "300",
-        ("scheduler", "max_dagruns_per_loop_to_schedule"): "300",
+        ("scheduler", "max_dagruns_per_loop_to_schedule"): "5000",
         ("scheduler", "scheduler_idle_sleep_time"): "soon",
     }
     found = changes(advice(tmp_path, topics=300, present=high))
-    assert found["scheduler.max_dagruns_to_create_per_loop"] == 100
-    assert found["scheduler.max_dagruns_per_loop_to_schedule"] == 100
-    assert found["scheduler.scheduler_idle_sleep_time"] == "0.3"
+    assert {name for name in found if name.startswith("scheduler.")} == {
+        "scheduler.scheduler_idle_sleep_time"
+    }
+
+
+def test_the_scheduler_sleeps_as_it_does_where_tasks_take_workers(tmp_path: Path) -> None:
+    """A task that goes to a worker is work in its eyes, after which it doesn't sleep."""
+    one = advice(tmp_path, V3_1, topics=300)
+    assert not any(setting.key == "scheduler_idle_sleep_time" for setting in one.settings)
 
 
 def test_one_loop_takes_all_where_it_can(tmp_path: Path) -> None:
@@ -231,6 +243,24 @@ def test_no_limit_suffices(tmp_path: Path) -> None:
     """A parallelism of 0 is no limit on Airflow 2."""
     none = {("core", "parallelism"): "0"}
     assert changes(advice(tmp_path, V2, topics=300, present=none)).get("core.parallelism") is None
+
+
+@pytest.mark.parametrize(
+    ("version", "key"),
+    [(V2, "scheduler_zombie_task_threshold"), (V3, "task_instance_heartbeat_timeout")],
+)
+def test_a_lost_worker_must_be_noticed_soon(
+    tmp_path: Path, version: tuple[int, int], key: str
+) -> None:
+    """Less than a minute suffices, more does not, and without tasks on workers it is no matter."""
+    for value, suffices in (("300", False), ("61", False), ("60", True), ("20", True), ("", False)):
+        present = {("scheduler", key): value}
+        one = setting(advice(tmp_path, version, deferrable=False, present=present), key)
+        assert (one.needed, one.suffices) == (60, suffices)
+    assert key not in [one.key for one in advice(tmp_path, version).settings]
+    few = advice(tmp_path, version, deferrable=False, present={("scheduler", key): "20"})
+    text = tune_report.text(few, path=tmp_path, airflow="3")
+    assert "20, at most 60 needed" in text
 
 
 @pytest.mark.parametrize("name", ["SequentialExecutor", "airflow.executors.x.SequentialExecutor"])
@@ -309,7 +339,8 @@ def test_the_environment_file_changes_only_what_does_not_suffice(tmp_path: Path)
         "AIRFLOW__TRIGGERER__MAX_TRIGGER_TO_SELECT_PER_LOOP=300",
     ]
     at = lines.index("AIRFLOW__SCHEDULER__MAX_DAGRUNS_TO_CREATE_PER_LOOP=100")
-    assert lines[at - 1].startswith("# ")
+    assert lines[at - 1] == "# now: 10"
+    assert lines[at - 2].startswith("# ")
     assert "# AIRFLOW__CORE__PARALLELISM: 32, 1 needed" in lines
     assert any(line.startswith("# AIRFLOW__DATABASE__SQL_ALCHEMY_CONN=postgres") for line in lines)
 

@@ -14,12 +14,17 @@ import sys
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
 from importlib.resources import files
 from typing import Any
 
 import pytest
 
+from airflow_lag_provider.history import Shape
+from airflow_lag_provider.hooks.elasticsearch import Document, LagElasticsearchHook
+from airflow_lag_provider.hooks.elasticsearch_history import Question
+from airflow_lag_provider.snapshot import PartitionLag, TopicSnapshot
 from lab.elasticsearch import Elasticsearch
 from lab.elasticsearch9 import Elasticsearch9
 from lab.workspace import REPOSITORY, Workspace
@@ -41,6 +46,8 @@ class Report:
     :param tested: what ``test_connection`` has returned.
     :param stored: version and lag of the document in the server, after each of the writes.
     :param outcomes: what ``outcomes`` has returned for the document and for one that isn't there.
+    :param latest: what ``latest`` has returned for a topic whose snapshot lacks a partition, for
+        one whose snapshot lacks none, and for one without a snapshot.
     :param mapping: the index's mapping in the server.
     """
 
@@ -49,6 +56,7 @@ class Report:
     tested: tuple[bool, str]
     stored: list[tuple[int, int]]
     outcomes: list[dict[str, Any] | None]
+    latest: list[dict[str, Any] | None]
     mapping: dict[str, Any]
 
 
@@ -132,6 +140,18 @@ def test_what_became_of_a_document_can_be_asked(combination: tuple[str, str, Rep
     assert combination[2].outcomes == [{"event": {"outcome": "success"}}, None]
 
 
+def test_the_newest_snapshot_of_a_topic_can_be_asked(
+    combination: tuple[str, str, Report],
+) -> None:
+    """The answer has what partitions are compared by, and nothing for a topic without one."""
+    lacking, whole, none = combination[2].latest
+    assert lacking is not None
+    assert Shape.of_document(lacking).ends == {0: 5, 3: None}
+    assert whole is not None
+    assert Shape.of_document(whole).ends == {0: 5}
+    assert none is None
+
+
 def _get(url: str) -> Any:
     """Read from the server without the client that is tested."""
     with urllib.request.urlopen(url, timeout=10) as answer:
@@ -140,8 +160,6 @@ def _get(url: str) -> Any:
 
 def _report(url: str, index: str) -> Report:
     """Write to a server through the connection ``es`` and report what is in it."""
-    from airflow_lag_provider.hooks.elasticsearch import Document, LagElasticsearchHook
-
     hook = LagElasticsearchHook(elasticsearch_conn_id="es", index=index)
     stored = []
     for number, lag in WRITES:
@@ -159,7 +177,27 @@ def _report(url: str, index: str) -> Report:
         stored=stored,
         outcomes=list(asyncio.run(hook.outcomes(ID, "none"))),
         mapping=_get(f"{url}/{index}/_mapping")[index]["mappings"],
+        # Last, because its document adds fields to the mapping.
+        latest=asyncio.run(_latest(hook, f"{url}/{index}")),
     )
+
+
+async def _latest(hook: LagElasticsearchHook, url: str) -> list[Any]:
+    """Write snapshots of two topics, and ask for them and for one of a topic without."""
+    taken_at = datetime.now(UTC)
+    run = {"event": {"outcome": "success"}, "airflow": {"run_type": "scheduled"}}
+    written: dict[str, tuple[int, ...]] = {"orders": (3,), "payments": ()}
+    questions = [
+        Question(mirror="oasis", group="g", topic=topic, before=taken_at + timedelta(seconds=1))
+        for topic in (*written, "clicks")
+    ]
+    async with hook.session() as session:
+        for topic, missing in written.items():
+            row = PartitionLag(topic, 0, 4, 5, 1)
+            one = TopicSnapshot("oasis", "g", topic, taken_at, "empty", (row,), missing=missing)
+            await session.write(Document(id=topic, version=1, source=one.to_document() | run))
+        _get(f"{url}/_refresh")
+        return list(await session.latest(*questions))
 
 
 if __name__ == "__main__":

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from contextvars import ContextVar
+from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any
 
@@ -18,6 +20,9 @@ from airflow_lag_provider.errors import (
 )
 from airflow_lag_provider.hooks import elasticsearch_batch as batch
 from airflow_lag_provider.hooks.elasticsearch import Document, LagElasticsearchHook
+from airflow_lag_provider.hooks.elasticsearch_history import Question
+
+TASK = ContextVar[str]("TASK")
 
 
 class Store:
@@ -25,6 +30,7 @@ class Store:
 
     :param error: what a request raises.
     :param closed: what opening a session raises.
+    :param tasks: in which tasks' contexts it was asked to write.
     """
 
     def __init__(self) -> None:
@@ -33,6 +39,7 @@ class Store:
         self.refused: dict[str, StoreError] = {}
         self.error: Exception | None = None
         self.closed: Exception | None = None
+        self.tasks: set[str | None] = set()
 
     @property
     def requests(self) -> list[list[str]]:
@@ -45,12 +52,13 @@ class Store:
         self.sessions.append([])
         self.open += 1
         try:
-            yield SimpleNamespace(write=self.write, outcomes=self.outcomes)
+            yield SimpleNamespace(write=self.write, outcomes=self.outcomes, latest=self.latest)
         finally:
             self.open -= 1
 
     async def write(self, *documents: Document) -> tuple[StoreError | None, ...]:
         self.sessions[-1].append([one.id for one in documents])
+        self.tasks.add(TASK.get(None))
         await asyncio.sleep(0.01)
         if self.error:
             raise self.error
@@ -61,6 +69,10 @@ class Store:
         if self.error:
             raise self.error
         return tuple({"id": one} for one in ids)
+
+    async def latest(self, *questions: Question) -> tuple[Any, ...]:
+        self.sessions[-1].append([one.topic for one in questions])
+        return tuple({"topic": one.topic} for one in questions)
 
 
 @pytest.fixture
@@ -129,6 +141,17 @@ def test_a_cancelled_caller_leaves_the_others_alone(store: Store) -> None:
 
     assert asyncio.run(story()) == (None,)
     assert store.requests == [["0", "1"]]
+
+
+def test_what_is_written_for_many_is_written_in_nobodys_context(store: Store) -> None:
+    """A line that it logs must not open the log of a task that may have ended (Airflow 2.11)."""
+
+    async def caller(number: int) -> None:
+        TASK.set(f"task {number}")
+        await wrote(document(number))
+
+    together(*(caller(number) for number in range(3)))
+    assert store.tasks == {None}
 
 
 def test_each_event_loop_writes_its_own(store: Store) -> None:
@@ -231,3 +254,15 @@ def test_callers_that_ask_for_outcomes_share_a_request_too(store: Store) -> None
     first, second = together(asked("a"), asked("b"))
     assert type(first) is type(second) is ElasticsearchUnreachable
     assert first is not second
+
+
+def test_questions_of_many_topics_go_in_one_request(store: Store) -> None:
+    """After its start a triggerer asks for all topics of the minute at once."""
+
+    async def asked(topic: str) -> Any:
+        question = Question(mirror="m", group="g", topic=topic, before=datetime.now(UTC))
+        return await batch.latest(question, elasticsearch_conn_id="es", index="lag-%Y")
+
+    results = together(*(asked(f"t{number}") for number in range(30)))
+    assert store.requests == [[f"t{number}" for number in range(30)]]
+    assert results == [({"topic": f"t{number}"},) for number in range(30)]

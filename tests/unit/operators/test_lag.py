@@ -12,8 +12,14 @@ from airflow.providers.common.compat.sdk import DAG, AirflowException, AirflowFa
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS, AIRFLOW_V_3_3_PLUS
 
 from airflow_lag_provider import observe as pipeline
-from airflow_lag_provider.doors import run_of
-from airflow_lag_provider.errors import BrokerUnreachable, GroupNotFound, LagError
+from airflow_lag_provider.doors import command_of, run_of
+from airflow_lag_provider.errors import (
+    BrokerUnreachable,
+    ElasticsearchUnreachable,
+    GroupNotFound,
+    LagError,
+)
+from airflow_lag_provider.hooks.elasticsearch import Document
 from airflow_lag_provider.observe import Observation, StoredSnapshot
 from airflow_lag_provider.operators.lag import SSHLagOperator
 from airflow_lag_provider.snapshot import PartitionLag, TopicSnapshot
@@ -44,10 +50,10 @@ def context(**changes: Any) -> Any:
     return {"dag_run": dag_run, "ti": ti, "data_interval_end": DUE, **changes}
 
 
-def ends_with(monkeypatch: pytest.MonkeyPatch, result: Any) -> None:
+def ends_with(monkeypatch: pytest.MonkeyPatch, result: Any, *others: LagError) -> None:
     async def observe(*_: Any) -> Observation:
         if isinstance(result, LagError):
-            return Observation((), ("orders",), result)
+            return Observation((), ("orders",), result, others)
         return Observation(tuple(result))
 
     monkeypatch.setattr(pipeline, "observe", observe)
@@ -162,6 +168,37 @@ def test_only_what_a_retry_can_help_is_tried_again(
     """A retriable error goes to Airflow as it is, any other ends the task at once, with words."""
     ends_with(monkeypatch, error)
     with pytest.raises(raised, match=r"No (broker|group)\. Check"):
+        operator().execute(context())
+
+
+@pytest.mark.parametrize("values", [{"jvm_opts": None}, {"group": 5}, {"topics": ["a", "b"]}])
+def test_an_argument_that_is_no_text_is_named_and_leaves_documents(
+    monkeypatch: pytest.MonkeyPatch, values: dict[str, Any]
+) -> None:
+    """A native template or a variable gives anything; no log line fails on it before the check."""
+    written: list[Document] = []
+
+    async def store(*documents: Document, **_: Any) -> Any:
+        written.extend(documents)
+        return (None,) * len(documents)
+
+    monkeypatch.setattr(pipeline, "store", store)
+    one = {"topic": None} if "topics" in values else {}
+    task = operator(**{"jvm_opts": None, **one, **values})
+    given = context()
+    pushed: list[Any] = []
+    given["ti"].xcom_push = lambda key, value: pushed.append(value)
+    with pytest.raises(AirflowFailException, match="InvalidRequest: .*is not text"):
+        task.execute(given)
+    assert {one.source["error"]["type"] for one in written} == {"InvalidRequest"}
+    assert [one["command"] for one in pushed] == [command_of(task.watch())] * len(pushed)
+    assert "can't be used" in command_of(task.watch())
+
+
+def test_an_unwritten_document_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The failure itself is final, but nobody would ever see it in Elasticsearch."""
+    ends_with(monkeypatch, GroupNotFound("No group."), ElasticsearchUnreachable("No connection."))
+    with pytest.raises(GroupNotFound):
         operator().execute(context())
 
 

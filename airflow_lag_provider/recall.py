@@ -1,0 +1,144 @@
+"""What this process knows of the topics' earlier snapshots, and whom it asks when it doesn't.
+
+A process remembers the partitions of the snapshots that it stored in the minute before. What it
+doesn't remember, as after its start, or when another triggerer had the topic, Elasticsearch is
+asked for. Nothing here fails a snapshot or holds it up for longer than a few seconds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from itertools import islice
+
+from airflow_lag_provider.history import Shape, shape_after
+from airflow_lag_provider.hooks.elasticsearch_batch import latest
+from airflow_lag_provider.hooks.elasticsearch_history import Question
+from airflow_lag_provider.run import Run
+from airflow_lag_provider.snapshot import TopicSnapshot
+from airflow_lag_provider.task_log import told
+from airflow_lag_provider.watch import Watch
+
+log = logging.getLogger(__name__)
+
+# How long the question may take, seconds; a snapshot waits for it only when memory is cold.
+_PATIENCE_SECONDS = 6.0
+# Between two scheduled runs of a topic. Where more time went by, another process may have had it.
+_CADENCE = timedelta(minutes=1)
+_FORGOTTEN_AFTER = timedelta(hours=1)
+
+Known = Mapping[str, Shape | None]
+"""By topic what is known after its last snapshot; ``None``: there was none for a week."""
+
+_Key = tuple[str, str, str, str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class _Remembered:
+    """What is known of a topic.
+
+    :param due: the latest scheduled instant that it takes into account.
+    """
+
+    due: datetime
+    shape: Shape | None
+
+
+_memory: dict[_Key, _Remembered] = {}
+
+
+async def known_shapes(watch: Watch, run: Run, *, before: datetime) -> Known:
+    """Return what earlier snapshots tell of the task's topics.
+
+    :param before: when the describe began that is compared with it.
+    :return: without the topics of which nothing can be said.
+    """
+    known: dict[str, Shape | None] = {}
+    for topic in watch.topics:
+        one = _memory.get(_key(watch, topic))
+        if one and _is_of_the_run_before(one, run, before):
+            known[topic] = one.shape
+    asked = [topic for topic in watch.topics if topic not in known]
+    return {**known, **await _asked(watch, asked, before)} if asked else known
+
+
+def remember(
+    watch: Watch,
+    run: Run,
+    *,
+    known: Known,
+    stored: Iterable[TopicSnapshot],
+    absent: Sequence[str],
+) -> None:
+    """Keep what the task's run has to say for those to come; of scheduled runs alone.
+
+    :param known: what :func:`known_shapes` returned.
+    :param stored: the snapshots whose documents will be in Elasticsearch.
+    :param absent: the topics that the group's description had no row of.
+    """
+    if run.run_type != "scheduled":
+        return
+    for snapshot in stored:
+        if snapshot.topic in known:
+            shape = shape_after(snapshot, known[snapshot.topic])
+            _keep(_key(watch, snapshot.topic), _Remembered(run.scheduled_at, shape))
+    for topic in absent:
+        if topic in known:
+            _keep(_key(watch, topic), _Remembered(run.scheduled_at, known[topic]))
+    _forget(run.scheduled_at - _FORGOTTEN_AFTER)
+
+
+def _key(watch: Watch, topic: str) -> _Key:
+    return watch.elasticsearch_conn_id, watch.index, watch.mirror, watch.group, topic
+
+
+def _is_of_the_run_before(one: _Remembered, run: Run, before: datetime) -> bool:
+    if run.scheduled_at - one.due > _CADENCE:
+        return False
+    # Of two runs that overlap, the later snapshot says nothing of what was before the earlier one.
+    return one.shape is None or one.shape.at <= before
+
+
+async def _asked(watch: Watch, topics: Sequence[str], before: datetime) -> Known:
+    """Return what Elasticsearch knows; nothing, with a line in the log, when it can't be asked."""
+    questions = [
+        Question(mirror=watch.mirror, group=watch.group, topic=topic, before=before)
+        for topic in topics
+    ]
+    try:
+        async with asyncio.timeout(_PATIENCE_SECONDS):
+            found = await latest(
+                *questions,
+                elasticsearch_conn_id=watch.elasticsearch_conn_id,
+                index=watch.index,
+            )
+        shapes = [None if one is None else Shape.of_document(one) for one in found]
+    except Exception as error:
+        await told(
+            log.warning,
+            "Earlier snapshots can't be read, so it isn't known whether partitions are missing or "
+            "changed: %s",
+            str(error) or type(error).__name__,
+        )
+        return {}
+    return dict(zip(topics, shapes, strict=True))
+
+
+def _keep(key: _Key, new: _Remembered) -> None:
+    """Keep the newest shape, at the end of the memory: its order is that of age."""
+    old = _memory.pop(key, None)
+    if old and old.shape and (new.shape is None or new.shape.at < old.shape.at):
+        new = old
+    if old and old.due > new.due:
+        new = _Remembered(old.due, new.shape)
+    _memory[key] = new
+
+
+def _forget(since: datetime) -> None:
+    """Forget the topics that nobody has watched since then."""
+    for key in list(islice(_memory, 2)):
+        if _memory[key].due < since:
+            del _memory[key]
