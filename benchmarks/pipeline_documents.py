@@ -90,7 +90,7 @@ class _Group:
 
         with (
             patch.object(pipeline, "collect", collect),
-            patch.object(pipeline, "write", write),
+            patch.object(pipeline, "store", write),
             patch.object(recall, "latest", latest),
         ):
             seen = asyncio.run(pipeline.observe(self.watch, self.run))
