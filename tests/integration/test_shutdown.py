@@ -343,7 +343,8 @@ def test_the_triggerers_run_was_taken_up_again(story: Story) -> None:
 def test_a_worker_that_is_asked_to_stop_leaves_the_reason(story: Story) -> None:
     """On 3.3 its task goes on to its own end; on 2.11 Airflow ends it and calls back."""
     error = _error(story.of("worked", story.stopped))
-    assert error in (OURS if story.version == "3.3" else {"EndedByAirflow"})
+    # Its own end is a snapshot when its describe outlasts the brokers' hanging.
+    assert error in ({*OURS, None} if story.version == "3.3" else {"EndedByAirflow"})
 
 
 def test_a_worker_that_is_killed_leaves_the_document_of_its_end(story: Story) -> None:
