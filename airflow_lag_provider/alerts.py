@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from airflow_lag_provider import callbacks
 from airflow_lag_provider.late import Late, late_topics, scheduled_at
+from airflow_lag_provider.remarks import named
 from airflow_lag_provider.task_log import told
 
 log = logging.getLogger(__name__)
 
 # After a pause Airflow 2.11 reports every minute that was missed, more than a thousand at once.
 _MOST_NAMED = 5
-_MOST_TOPICS = 20
 
 
 def log_sla_miss(
@@ -23,12 +23,12 @@ def log_sla_miss(
     """Log one line for the SLA misses that Airflow 2.11 reports together."""
     missed = sorted(slas, key=lambda miss: miss.execution_date)
     # Airflow names the minute after the one that was missed.
-    named = [f"{miss.task_id} (reported for {miss.execution_date:%F %R})" for miss in missed]
-    more = f" and {len(named) - _MOST_NAMED} earlier" if len(named) > _MOST_NAMED else ""
+    tasks = [f"{miss.task_id} (reported for {miss.execution_date:%F %R})" for miss in missed]
+    more = f" and {len(tasks) - _MOST_NAMED} earlier" if len(tasks) > _MOST_NAMED else ""
     log.warning(
         "SLA missed in DAG %s: no snapshot in time for %s%s.",
         dag.dag_id,
-        ", ".join(named[-_MOST_NAMED:]),
+        ", ".join(tasks[-_MOST_NAMED:]),
         more,
     )
 
@@ -71,7 +71,7 @@ async def deadline_missed(
             "The %s missed its deadline of %g s, but has a snapshot of %s.",
             where,
             sla,
-            _listed(topics),
+            named(topics),
         )
         return
     line = _sentence(late, run=run, mirror=mirror, sla=sla)
@@ -95,17 +95,11 @@ async def deadline_missed(
 
 def _sentence(late: Late, *, run: Mapping[str, Any], mirror: str, sla: float) -> str:
     failed = late.failed
-    named = _listed(f"{one} ({failed[one]})" if one in failed else one for one in late.topics)
+    late_ones = named([f"{one} ({failed[one]})" if one in failed else one for one in late.topics])
     doubt = "" if late.unchecked is None else "perhaps "
     reason = "" if late.unchecked is None else f" Not known, because {late.unchecked}"
     return (
-        f"SLA missed in DAG {run['dag_id']}: {doubt}no snapshot in time for {named}; {sla:g} s "
+        f"SLA missed in DAG {run['dag_id']}: {doubt}no snapshot in time for {late_ones}; {sla:g} s "
         f"after {scheduled_at(run)} the run {run['dag_run_id']} is {run['state']}; mirror "
         f"{mirror}.{reason}"
     )
-
-
-def _listed(topics: Iterable[str]) -> str:
-    names = list(topics)
-    more = f" and {len(names) - _MOST_TOPICS} more" if len(names) > _MOST_TOPICS else ""
-    return ", ".join(names[:_MOST_TOPICS]) + more
