@@ -9,8 +9,8 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import redirect_stdout
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -121,10 +121,7 @@ def _flush(found: Spool, kind: Kind) -> list[str]:
     from airflow_lag_provider.hooks.elasticsearch_flush import flush
     from airflow_lag_provider.spool_report import counted
 
-    # Without it Airflow 3 looks for connections in the environment alone, not in its database.
-    os.environ.setdefault("_AIRFLOW_PROCESS_CONTEXT", "server")
-    # Airflow 2 logs to standard output.
-    with redirect_stdout(sys.stderr):
+    with _with_connections():
         flushed = asyncio.run(flush(found, kind=kind))
     sys.stdout.write(
         f"{kind.capitalize()}: {counted(len(flushed.sent), 'document')} written, "
@@ -142,16 +139,24 @@ def _flush(found: Spool, kind: Kind) -> list[str]:
     return flushed.reasons
 
 
+@contextmanager
+def _with_connections() -> Iterator[None]:
+    """Let Airflow hand out connections, and keep its log lines from standard output.
+
+    Airflow 3 else looks for connections in the environment alone, not in its database, and
+    Airflow 2 logs to standard output, where only what a command prints belongs.
+    """
+    os.environ.setdefault("_AIRFLOW_PROCESS_CONTEXT", "server")
+    with redirect_stdout(sys.stderr):
+        yield
+
+
 def gaps(arguments: argparse.Namespace) -> None:
     """Print which minutes of which topics have no snapshot, and what is known of why.
 
     :raises LagError: an argument or the configuration can't be used, or Elasticsearch not asked.
     """
-    # Airflow 3 else keeps the connections of its database from this process.
-    os.environ.setdefault("_AIRFLOW_PROCESS_CONTEXT", "server")
-
-    # Airflow 2 logs to standard output, where only the report belongs.
-    with redirect_stdout(sys.stderr):
+    with _with_connections():
         from airflow_lag_provider import gaps_command
 
         written, unfinished = gaps_command.report(
