@@ -10,11 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import DAG, conf, get_parsing_context
-from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS, AIRFLOW_V_3_3_PLUS
 
 from airflow_lag_provider import config_cache, deadline
 from airflow_lag_provider.ended import ended_by_airflow, run_ended_by_airflow
-from airflow_lag_provider.operators.lag import SSHLagOperator
+from airflow_lag_provider.operators.lag import TRIGGERER_ENDS_TASKS, SSHLagOperator
 from airflow_lag_provider.run import EXECUTION_MARGIN, MAX_ACTIVE_RUNS
 
 if TYPE_CHECKING:
@@ -166,7 +165,7 @@ def _dag(
 
 def _takes_worker(settings: Mirror | Topic) -> bool:
     """Return whether a task takes a worker; a configuration holds no templates."""
-    return not settings.deferrable or (AIRFLOW_V_3_0_PLUS and not AIRFLOW_V_3_3_PLUS)
+    return not (settings.deferrable and TRIGGERER_ENDS_TASKS)
 
 
 def _task(

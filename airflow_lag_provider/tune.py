@@ -122,11 +122,11 @@ def _sleep(load: Load, present: Present) -> Setting:
 
 def _dag_processor(load: Load, version: Version, present: Present) -> Iterator[Setting]:
     section = "dag_processor" if version >= (3, 0) else "scheduler"
-    seconds = max(30, 30 * math.ceil(load.dags * PARSE_SECONDS / PARSE_SHARE / 30))
+    interval = max(30, 30 * math.ceil(load.dags * PARSE_SECONDS / PARSE_SHARE / 30))
     yield number(
         section,
         "min_file_process_interval",
-        seconds,
+        interval,
         f"To parse and store {counted(load.dags, 'DAG', 'DAGs')} takes about "
         f"{load.dags * PARSE_SECONDS:.2g} s of a core each time. A change of the configuration "
         "file is seen that much later at most.",

@@ -20,6 +20,9 @@ from airflow_lag_provider.watch import Watch
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
+TRIGGERER_ENDS_TASKS = AIRFLOW_V_3_3_PLUS or not AIRFLOW_V_3_0_PLUS
+"""Whether this version of Airflow can leave a task to the triggerer from start to end."""
+
 _TEMPLATE = re.compile(r"\{[{%#]")
 
 
@@ -124,9 +127,7 @@ class SSHLagOperator(BaseOperator):
         texts = [text for one in lists for text in one if text is not None]
         if not all(isinstance(text, str) for text in texts):
             return False
-        return not any(map(_TEMPLATE.search, texts)) and (
-            AIRFLOW_V_3_3_PLUS or not AIRFLOW_V_3_0_PLUS
-        )
+        return not any(map(_TEMPLATE.search, texts)) and TRIGGERER_ENDS_TASKS
 
     def _start_trigger_args(self) -> StartTriggerArgs:
         # In one argument, because Airflow would render each that is also a field with templates.

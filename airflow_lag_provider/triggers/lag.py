@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
 from airflow.triggers.base import BaseTrigger, TaskFailedEvent, TaskSuccessEvent, TriggerEvent
 
+from airflow_lag_provider.task_log import told
+
 if TYPE_CHECKING:
     from airflow_lag_provider.observe import Observation
     from airflow_lag_provider.run import Run
@@ -104,8 +106,6 @@ class LagTrigger(BaseTrigger):
             watch = Watch.from_json(self.watch)
             run = run_of(dag_run, self.task_instance, interval_end=dag_run.data_interval_end)
         except Exception as error:
-            from airflow_lag_provider.task_log import told
-
             text = "The triggerer can't prepare this run; a worker gets it."
             await told(self.log.error, text, exc_info=error)
             yield _sent_on({})
@@ -113,8 +113,6 @@ class LagTrigger(BaseTrigger):
         final = _finals.get(_key(run))
         # A task that somebody cleared counts its tries on, beyond its retries.
         if final and final.try_number < run.try_number <= self._retries + 1:
-            from airflow_lag_provider.task_log import told
-
             text = "Nothing was tried, since no retry helps what try %d met: %s"
             await told(self.log.error, text, final.try_number, final.words)
             yield TaskFailedEvent(xcoms=final.xcoms)
@@ -138,7 +136,6 @@ class LagTrigger(BaseTrigger):
 
     async def _event(self, watch: Watch, run: Run, seen: Observation) -> TriggerEvent:
         from airflow_lag_provider.doors import command_of, failure, sentences, summary
-        from airflow_lag_provider.task_log import told
 
         if seen.stored:
             await told(self.log.info, "%s", sentences(seen))
