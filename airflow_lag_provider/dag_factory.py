@@ -10,18 +10,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import DAG, conf, get_parsing_context
+from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
 
 from airflow_lag_provider import config_cache, deadline
 from airflow_lag_provider.ended import ended_by_airflow, run_ended_by_airflow
 from airflow_lag_provider.operators.lag import TRIGGERER_ENDS_TASKS, SSHLagOperator
 from airflow_lag_provider.run import EXECUTION_MARGIN, MAX_ACTIVE_RUNS
+from airflow_lag_provider.timetable import every_minute
 
 if TYPE_CHECKING:
     from airflow_lag_provider.config import Configuration, Mirror, Topic
 
 log = logging.getLogger(__name__)
 
-SCHEDULE = "* * * * *"
 # Airflow's limit for a DAG id.
 _MAX_ID = 250
 
@@ -110,7 +111,9 @@ def _shared_arguments() -> dict[str, Any]:
     Those that Airflow's configuration decides are taken from a DAG without them: for each DAG
     Airflow would read its configuration again, which takes as long as all that is done here.
     """
-    plain = DAG("plain", schedule=SCHEDULE, start_date=datetime(2024, 1, 1, tzinfo=UTC))
+    # Airflow 2.11 keeps the expression, and with it the data intervals that it is set to.
+    schedule = every_minute() if AIRFLOW_V_3_0_PLUS else "* * * * *"
+    plain = DAG("plain", schedule=schedule, start_date=datetime(2024, 1, 1, tzinfo=UTC))
     return {
         "schedule": plain.timetable,
         "max_active_tasks": plain.max_active_tasks,

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.common.compat.sdk import DAG, conf
+from airflow.providers.common.compat.sdk import DAG
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
 
 from airflow_lag_provider import alerts, callbacks
@@ -97,12 +97,10 @@ def _deadline_alert(sla: timedelta, keywords: dict[str, Any]) -> Any:
         DeadlineReference,
     )
 
-    # Counted from the scheduled instant, so that a late scheduler is seen too. Where Airflow is
-    # set to data intervals, the logical date lies one interval before that instant.
-    intervals = conf.getboolean("scheduler", "create_cron_data_intervals", fallback=False)
+    # Counted from the scheduled instant, so that a late scheduler is seen too.
     return DeadlineAlert(
         reference=DeadlineReference.DAGRUN_LOGICAL_DATE,
-        interval=sla + timedelta(minutes=1) if intervals else sla,
+        interval=sla,
         # In the triggerer, because a callback on a worker can't read connections.
         callback=AsyncCallback(alerts.deadline_missed, kwargs=keywords),
     )

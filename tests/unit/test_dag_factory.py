@@ -51,7 +51,7 @@ def test_layout_topic_makes_a_dag_for_each_topic(tmp_path: Path) -> None:
     assert set(dag.tags) == {"consumer-lag", "oasis"}
     assert not dag.catchup
     assert dag.max_active_runs == 3
-    schedule = dag.timetable.expression if AIRFLOW_V_3_0_PLUS else dag.schedule_interval
+    schedule = dag.timetable.summary if AIRFLOW_V_3_0_PLUS else dag.schedule_interval
     assert schedule == "* * * * *"
     assert dag.start_date == datetime(2024, 1, 1, tzinfo=UTC)
 
