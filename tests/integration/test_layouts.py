@@ -8,7 +8,7 @@ that its group doesn't have, all of a group that isn't there, one whose task nev
 from __future__ import annotations
 
 import json
-import sqlite3
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -22,8 +22,9 @@ from lab.airflow import Airflow
 from lab.elasticsearch import Elasticsearch
 from lab.errors import PartError
 from lab.laboratory import Laboratory
+from lab.postgresql import PostgreSQL
 from lab.workspace import REPOSITORY
-from tests.integration.support import BINS, WRITER, eventually, mirror, search, write_project
+from tests.integration.support import BINS, WRITER, eventually, mirror, rows, search, write_project
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
 
@@ -136,11 +137,14 @@ def story(
     still: None,
     elasticsearch: Elasticsearch,
     tmp_path_factory: pytest.TempPathFactory,
-) -> Story:
+) -> Iterator[Story]:
     version: str = request.param
     index = f"consumer_lag-layouts-{version}"
     folder = tmp_path_factory.mktemp("layouts")
-    airflow = _airflow(version, lab, index, folder)
+    # SQLite would refuse a command that writes while the scheduler does, now and then.
+    database = PostgreSQL(workspace=lab.workspace, name=f"postgresql-layouts-{version}")
+    database.start()
+    airflow = _airflow(version, lab, index, folder, database)
     _add_connections(airflow, lab, elasticsearch, folder)
     calls = folder / "calls"
     calls.touch()
@@ -164,12 +168,12 @@ def story(
     for dag_id in ("consumer_lag.one.still-a", "consumer_lag.all"):
         done = airflow.run("dags", "test", dag_id)
         by_hand[dag_id] = (done.code, done.stdout + done.stderr)
-    xcoms = _rows(airflow, "value", "xcom WHERE key = 'return_value'")
-    return Story(
+    xcoms = _column(database, "value", "xcom WHERE key = 'return_value'")
+    yield Story(
         version=version,
         hits=search(elasticsearch, index=index),
         xcoms={key: _unpacked(value) for key, value in xcoms.items()},
-        states=_rows(airflow, "state", "task_instance"),
+        states=_column(database, "state", "task_instance"),
         calls=_read(calls),
         by_hand=by_hand,
         log="\n".join(
@@ -181,9 +185,12 @@ def story(
             for file in airflow.log_folder.rglob("*.log")
         },
     )
+    database.stop()
 
 
-def _airflow(version: str, lab: Laboratory, index: str, folder: Path) -> Airflow:
+def _airflow(
+    version: str, lab: Laboratory, index: str, folder: Path, database: PostgreSQL
+) -> Airflow:
     # Until a triggerer has read its first connection from the database, seconds go by.
     common = {"group": GROUP, "paused": False, "retries": 0, "timeout": "50s"}
     one = {"layout": "topic", "topics": {"still-a": None}}
@@ -220,6 +227,7 @@ def _airflow(version: str, lab: Laboratory, index: str, folder: Path) -> Airflow
         bin=BINS[version],
         dags_folder=write_project(folder / "project", mirrors=mirrors, index=index),
         name=f"layouts-{version}",
+        database=database.url(),
         environment={
             "PYTHONPATH": f"{modules}:{REPOSITORY}",
             "LATE_CALLS": str(folder / "calls"),
@@ -253,20 +261,16 @@ def _wait_for_document(elasticsearch: Elasticsearch, index: str, **terms: Any) -
     eventually(there, f"a document of {terms}", seconds=300)
 
 
-def _rows(airflow: Airflow, column: str, source: str) -> dict[tuple[str, str, str], Any]:
+def _column(database: PostgreSQL, column: str, source: str) -> dict[tuple[str, str, str], Any]:
     """Return a column of Airflow's database by DAG, run and task."""
-    database = sqlite3.connect(airflow.home / "airflow.db")
-    try:
-        rows = database.execute(f"SELECT dag_id, run_id, task_id, {column} FROM {source}")
-        return {row[:3]: row[3] for row in rows}
-    finally:
-        database.close()
+    found = rows(database, f"SELECT dag_id, run_id, task_id, {column} FROM {source}")
+    return {row[:3]: row[3] for row in found}
 
 
 def _unpacked(value: Any) -> Any:
-    """Return an XCom's value; Airflow 3 keeps JSON text within JSON."""
-    while isinstance(value, str | bytes):
-        value = json.loads(value)
+    """Return an XCom's value; Airflow 3 keeps JSON text within JSON, Airflow 2 its bytes."""
+    while isinstance(value, str | bytes | memoryview):
+        value = json.loads(bytes(value) if isinstance(value, memoryview) else value)
     return value
 
 

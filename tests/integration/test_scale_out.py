@@ -15,8 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import create_engine, text
-from sqlalchemy.pool import NullPool
 
 from lab import client
 from lab.airflow import Airflow
@@ -26,7 +24,7 @@ from lab.laboratory import Laboratory
 from lab.postgresql import PostgreSQL
 from lab.redis import Redis
 from lab.sshd import AsyncsshServer
-from tests.integration.support import BINS, WRITER, eventually, mirror, search, write_project
+from tests.integration.support import BINS, WRITER, eventually, mirror, rows, search, write_project
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
 
@@ -213,12 +211,7 @@ def _lose_a_scheduler(stage: Stage) -> None:
 
 def _assigned(database: PostgreSQL) -> int:
     """Return how many triggers triggerers have now."""
-    return len(_rows(database, "select id from trigger where triggerer_id is not null"))
-
-
-def _rows(database: PostgreSQL, query: str) -> list[tuple[Any, ...]]:
-    with create_engine(database.url(), poolclass=NullPool).connect() as connection:
-        return [tuple(row) for row in connection.execute(text(query))]
+    return len(rows(database, "select id from trigger where triggerer_id is not null"))
 
 
 def _next_minute() -> datetime:
@@ -233,7 +226,7 @@ def _until(instant: datetime) -> None:
 
 def _most_at_once(database: PostgreSQL) -> int:
     """Return how many tasks of the pool ran at once, at most, by Airflow's own account."""
-    spans = _rows(
+    spans = rows(
         database,
         "select start_date, end_date from task_instance"
         f" where pool = '{POOL}' and start_date is not null and end_date is not null",

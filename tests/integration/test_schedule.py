@@ -21,6 +21,7 @@ from lab.airflow import Airflow
 from lab.elasticsearch import Elasticsearch
 from lab.errors import PartError
 from lab.laboratory import Laboratory
+from lab.postgresql import PostgreSQL
 from lab.producer import Producer
 from lab.sshd import AsyncsshServer
 from tests.integration.conftest import wait_until_mirrored
@@ -70,12 +71,17 @@ def _at(document: Any, name: str) -> Any:
 
 @dataclass
 class Stage:
-    """The two Airflows and what they work with, while the story runs."""
+    """The two Airflows and what they work with, while the story runs.
+
+    :param database: of Airflow 3. Commands that write come while its scheduler writes too, and
+        SQLite would refuse one of them ("database is locked") now and then.
+    """
 
     lab: Laboratory
     elasticsearch: Elasticsearch
     folder: Path
     old_host: AsyncsshServer
+    database: PostgreSQL
     airflows: dict[str, Airflow] = field(default_factory=dict)
 
     def airflow(self, version: str, mirrors: dict[str, Any]) -> Airflow:
@@ -86,6 +92,7 @@ class Stage:
             bin=BINS[version],
             dags_folder=dags,
             name=f"scheduled-{version}",
+            database=self.database.url() if version == "3.3" else None,
             connections={
                 "mirrormaker": self.lab.sshd.connection(),
                 "openssh": self.lab.openssh.connection(),
@@ -117,17 +124,19 @@ def stage(
     lab: Laboratory, elasticsearch: Elasticsearch, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Stage]:
     old_host = AsyncsshServer(workspace=lab.workspace, name="sshd-old")
-    old_host.start()
+    database = PostgreSQL(workspace=lab.workspace, name="postgresql-schedule")
+    for part in (old_host, database):
+        part.start()
     producer = Producer(
         bootstrap=lab.source.bootstrap, topics=lab.topics, partitions=lab.partitions
     )
     producer.start()
-    stage = Stage(lab, elasticsearch, tmp_path_factory.mktemp("schedule"), old_host)
+    stage = Stage(lab, elasticsearch, tmp_path_factory.mktemp("schedule"), old_host, database)
     yield stage
     for airflow in stage.airflows.values():
         airflow.stop()
-    producer.stop()
-    old_host.stop()
+    for part in (producer, old_host, database):
+        part.stop()
     wait_until_mirrored(lab)
 
 
@@ -170,7 +179,8 @@ def _pause(stage: Stage, airflow: Airflow) -> datetime:
     """Pause a topic's DAG while none of its runs is under way."""
     count = len(stage.documents(mirror="oasis", topic="clicks"))
     stage.wait_for(count + 1, seconds=100, mirror="oasis", topic="clicks")
-    airflow.run("dags", "pause", "consumer_lag.oasis.clicks")
+    done = airflow.run("dags", "pause", "consumer_lag.oasis.clicks")
+    assert done.code == 0, done.stdout + done.stderr
     return datetime.now(UTC)
 
 
