@@ -14,7 +14,7 @@ from airflow_lag_provider.run import Run
 from airflow_lag_provider.watch import Watch
 
 if TYPE_CHECKING:
-    from airflow_lag_provider.observe import Observation, StoredSnapshot
+    from airflow_lag_provider.observation import Observation, StoredSnapshot
 
 
 def run_of(dag_run: Any, ti: Any, *, interval_end: datetime | None) -> Run:

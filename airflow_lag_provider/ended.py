@@ -20,12 +20,12 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
-from airflow.providers.common.compat.sdk import AirflowException, redact
+from airflow.providers.common.compat.sdk import AirflowException
 
+from airflow_lag_provider.documents import Failed, ended_document
 from airflow_lag_provider.doors import run_of
 from airflow_lag_provider.errors import EndedByAirflow, InvalidRequest, LagError, StoreError
-from airflow_lag_provider.run import ENDED_VERSION, Run
-from airflow_lag_provider.snapshot import TopicFailure
+from airflow_lag_provider.run import Run
 from airflow_lag_provider.watch import Watch
 
 log = logging.getLogger(__name__)
@@ -68,28 +68,15 @@ async def leave_documents(
     :raises StoreError: one of them could not be written, and doesn't wait in the spool.
     """
     # Not with a DAG file.
-    from airflow_lag_provider.hooks.elasticsearch import Document
     from airflow_lag_provider.hooks.elasticsearch_spool import store
 
     error = EndedByAirflow(f"Airflow ended the task: {reason}.")
-    airflow = run.to_document()
-    if task_id not in (None, run.task_id):
-        airflow |= {"task_id": task_id, "try_number": None}
-    documents = []
-    for topic in watch.topics:
-        failure = TopicFailure(
-            mirror=watch.mirror,
-            group=watch.group,
-            topic=topic,
-            failed_at=datetime.now(UTC),
-            error_type=type(error).__name__,
-            error_message=str(redact(str(error))),
+    documents = [
+        ended_document(
+            Failed(topic, error, datetime.now(UTC)), watch=watch, run=run, task_id=task_id
         )
-        # When the work began, and whether it did, nobody knows.
-        event = {"outcome": "failure", "duration": None, "delay": None}
-        source = {**failure.to_document(), "event": event, "airflow": airflow}
-        identity = run.document_id(mirror=watch.mirror, topic=topic)
-        documents.append(Document(id=identity, version=ENDED_VERSION, source=source))
+        for topic in watch.topics
+    ]
     fates = await store(
         *documents,
         elasticsearch_conn_id=watch.elasticsearch_conn_id,

@@ -15,7 +15,7 @@ from airflow.providers.common.compat.sdk import redact
 
 from airflow_lag_provider.errors import LagError, StoreError
 from airflow_lag_provider.run import document_id, index_name
-from airflow_lag_provider.task_log import told
+from airflow_lag_provider.task_log import told_unexpected
 
 log = logging.getLogger(__name__)
 
@@ -88,9 +88,7 @@ async def late_topics(
     except Exception as error:
         # An alarm that may be false is better than none.
         if not isinstance(error, LagError):
-            await told(
-                log.error, "Something happened that this package does not expect.", exc_info=error
-            )
+            await told_unexpected(log, error)
         return Late(tuple(asked), unchecked=_words(error))
     return await _doubted(
         _late(dict(zip(asked, found, strict=True))), conn_id=elasticsearch_conn_id

@@ -10,80 +10,30 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import Any
-
-from airflow.providers.common.compat.sdk import redact
 
 from airflow_lag_provider import config_cache, remarks
 from airflow_lag_provider.collect import Collected, collect
 from airflow_lag_provider.describe import GroupDescription
+from airflow_lag_provider.documents import Failed, run_document
 from airflow_lag_provider.errors import LagError, TopicNotInGroup, UnexpectedError
 from airflow_lag_provider.history import compared
-from airflow_lag_provider.hooks.elasticsearch import Document
 from airflow_lag_provider.hooks.elasticsearch_history import HORIZON
 from airflow_lag_provider.hooks.elasticsearch_spool import Waits, settle, store
+from airflow_lag_provider.observation import Observation
 from airflow_lag_provider.recall import Known, known_shapes, remember
 from airflow_lag_provider.run import Run
-from airflow_lag_provider.snapshot import TopicFailure, TopicSnapshot
-from airflow_lag_provider.task_log import told
+from airflow_lag_provider.snapshot import TopicSnapshot
+from airflow_lag_provider.task_log import told, told_unexpected
 from airflow_lag_provider.watch import Watch
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class StoredSnapshot:
-    """A snapshot whose document is in Elasticsearch, or waits for it in the spool.
-
-    :param document_id: the document's ``_id``.
-    :param index: its index.
-    :param waits: whether it waits in the spool.
-    """
-
-    snapshot: TopicSnapshot
-    document_id: str
-    index: str
-    waits: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Observation:
-    """What became of the topics of one task.
-
-    :param stored: the snapshots whose documents are in Elasticsearch or wait for it.
-    :param failed: the other topics.
-    :param error: why they are among them: the first topic's, with notes on the others; ``None``
-        when all are stored.
-    :param others: all that went wrong besides: with other topics, and with their documents.
-    """
-
-    # Not shown: asyncio.run makes the text of a result twice, for nobody.
-    stored: tuple[StoredSnapshot, ...] = field(repr=False)
-    failed: tuple[str, ...] = ()
-    error: LagError | None = None
-    others: tuple[LagError, ...] = field(default=(), repr=False)
-
-    @property
-    def retry_helps(self) -> bool:
-        """Whether another try may store more: a snapshot, or the document of a failure."""
-        return any(one.retriable for one in (self.error, *self.others) if one)
-
-
-@dataclass(frozen=True, slots=True)
-class _Failed:
-    """A topic without a snapshot, the error that says why, and when that was known."""
-
-    topic: str
-    error: LagError
-    at: datetime
-    unconfigured: tuple[str, ...] | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class _Taken:
     """A snapshot or a failure for each topic, and the earlier ones that they were compared with."""
 
-    results: list[TopicSnapshot | _Failed]
+    results: list[TopicSnapshot | Failed]
     known: Known = field(default_factory=dict)
 
 
@@ -98,7 +48,8 @@ async def observe(watch: Watch, run: Run) -> Observation:
     taken = await _take(watch, run)
     index = run.index_name(watch.index)
     documents = [
-        _document(result, watch=watch, run=run, started_at=started_at) for result in taken.results
+        run_document(result, watch=watch, run=run, started_at=started_at)
+        for result in taken.results
     ]
     try:
         fates: Sequence[Waits | LagError | None] = await store(
@@ -106,7 +57,7 @@ async def observe(watch: Watch, run: Run) -> Observation:
         )
     except Exception as error:
         fates = [await _unexpected(error)] * len(documents)
-    seen = _observation(taken.results, documents, fates, index=index)
+    seen = Observation.of(taken.results, documents, fates, index=index)
     remember(
         watch,
         run,
@@ -143,11 +94,11 @@ async def _take(watch: Watch, run: Run) -> _Taken:
         ]
     except LagError as error:
         failed_at = datetime.now(UTC)
-        return _Taken([_Failed(topic, error, failed_at) for topic in watch.topics])
+        return _Taken([Failed(topic, error, failed_at) for topic in watch.topics])
     except Exception as error:
         # The run must leave a document whatever happens.
         unexpected = await _unexpected(error)
-        return _Taken([_Failed(topic, unexpected, datetime.now(UTC)) for topic in watch.topics])
+        return _Taken([Failed(topic, unexpected, datetime.now(UTC)) for topic in watch.topics])
     snapshots = [one for one in results if isinstance(one, TopicSnapshot)]
     words = "\n".join(remarks.about(collected.description, snapshots, unconfigured))
     if words:
@@ -187,13 +138,13 @@ def _topic_result(
     watch: Watch,
     unconfigured: tuple[str, ...] | None,
     known: Known,
-) -> TopicSnapshot | _Failed:
+) -> TopicSnapshot | Failed:
     description = collected.description
     try:
         partitions = description.topic(topic)
     except TopicNotInGroup as error:
         absent = TopicNotInGroup(f"{error.message}{_last_seen(topic, known)}")
-        return _Failed(topic, absent, collected.ended_at, unconfigured)
+        return Failed(topic, absent, collected.ended_at, unconfigured)
     snapshot = TopicSnapshot(
         mirror=watch.mirror,
         group=watch.group,
@@ -216,79 +167,13 @@ def _last_seen(topic: str, known: Known) -> str:
     return f" It was there until {shape.at:%Y-%m-%d %H:%M:%S} UTC."
 
 
-def _is_absent(result: TopicSnapshot | _Failed) -> bool:
-    return isinstance(result, _Failed) and isinstance(result.error, TopicNotInGroup)
-
-
-def _document(
-    result: TopicSnapshot | _Failed, *, watch: Watch, run: Run, started_at: datetime
-) -> Document:
-    """Return the document of one topic and run."""
-    succeeded = isinstance(result, TopicSnapshot)
-    event: dict[str, Any] = {
-        "outcome": "success" if succeeded else "failure",
-        "duration": _nanoseconds(started_at, datetime.now(UTC)),
-        "delay": _nanoseconds(run.scheduled_at, started_at),
-    }
-    body = result if isinstance(result, TopicSnapshot) else _failure(result, watch=watch)
-    source = {**body.to_document(), "event": event, "airflow": run.to_document()}
-    return Document(
-        id=run.document_id(mirror=watch.mirror, topic=result.topic),
-        version=run.version(succeeded=succeeded),
-        source=source,
-    )
-
-
-def _failure(failed: _Failed, *, watch: Watch) -> TopicFailure:
-    return TopicFailure(
-        mirror=watch.mirror,
-        group=watch.group,
-        topic=failed.topic,
-        failed_at=failed.at,
-        error_type=type(failed.error).__name__,
-        # Airflow masks the secrets it knows in its logs; nobody does so in a document.
-        error_message=str(redact(str(failed.error))),
-        unconfigured_topics=failed.unconfigured,
-    )
-
-
-def _observation(
-    results: Sequence[TopicSnapshot | _Failed],
-    documents: Sequence[Document],
-    fates: Sequence[Waits | LagError | None],
-    *,
-    index: str,
-) -> Observation:
-    """Return what became of the topics.
-
-    :param fates: why a document could not be written, ``None`` for one that was, or that it waits.
-    """
-    stored: list[StoredSnapshot] = []
-    errors: dict[str, LagError] = {}
-    unwritten: LagError | None = None
-    for result, document, fate in zip(results, documents, fates, strict=True):
-        if isinstance(result, _Failed):
-            errors[result.topic] = result.error
-            unwritten = unwritten or (fate if isinstance(fate, LagError) else None)
-        elif isinstance(fate, LagError):
-            errors[result.topic] = fate
-        else:
-            stored.append(StoredSnapshot(result, document.id, index, waits=fate is not None))
-    # A missing snapshot says more than a document that wasn't written.
-    taken = {one.topic for one in results if isinstance(one, TopicSnapshot)}
-    error = next((errors[topic] for topic in sorted(errors, key=taken.__contains__)), None)
-    if error and len(errors) > 1:
-        named = remarks.named(list(errors))
-        error.add_note(f"Failed topics, {len(errors)} of {len(results)}: {named}.")
-    if error and unwritten:
-        error.add_note(f"The failure document could not be written either: {unwritten}")
-    refused = [fate for fate in fates if isinstance(fate, LagError)]
-    return Observation(tuple(stored), tuple(errors), error, (*errors.values(), *refused))
+def _is_absent(result: TopicSnapshot | Failed) -> bool:
+    return isinstance(result, Failed) and isinstance(result.error, TopicNotInGroup)
 
 
 async def _unexpected(error: Exception) -> UnexpectedError:
     """Return this package's error for one that it does not expect; the log keeps the traceback."""
-    await told(log.error, "Something happened that this package does not expect.", exc_info=error)
+    await told_unexpected(log, error)
     unexpected = UnexpectedError(f"{type(error).__name__}: {error}.")
     unexpected.__cause__ = error
     return unexpected
@@ -299,8 +184,3 @@ def _quiet_libraries() -> None:
     logger = logging.getLogger("asyncssh")
     if logger.level == logging.NOTSET:
         logger.setLevel(logging.WARNING)
-
-
-def _nanoseconds(start: datetime, end: datetime) -> int:
-    span = end - start
-    return ((span.days * 86_400 + span.seconds) * 1_000_000 + span.microseconds) * 1_000

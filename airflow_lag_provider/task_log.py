@@ -10,6 +10,7 @@ package logs on an event loop.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
@@ -38,3 +39,8 @@ async def told(write: Callable[..., object], *args: object, exc_info: object = N
     # The context is how Airflow finds the task that the line belongs to.
     line = partial(copy_context().run, write, *args, **more)
     await asyncio.get_running_loop().run_in_executor(_writers.get(), line)
+
+
+async def told_unexpected(log: logging.Logger, error: BaseException) -> None:
+    """Write that something happened that no code of this package is made for, and where."""
+    await told(log.error, "Something happened that this package does not expect.", exc_info=error)

@@ -13,6 +13,7 @@ from airflow.providers.common.compat.connection import get_async_extra_dejson
 from airflow.providers.common.compat.sdk import AirflowException, BaseHook
 from elasticsearch import AsyncElasticsearch
 
+from airflow_lag_provider.documents import Document
 from airflow_lag_provider.errors import (
     ElasticsearchConnectionInvalid,
     ElasticsearchConnectionNotRead,
@@ -26,7 +27,7 @@ from airflow_lag_provider.hooks.elasticsearch_client import (
     connection_settings,
     quiet_client,
 )
-from airflow_lag_provider.hooks.elasticsearch_session import Document, Session
+from airflow_lag_provider.hooks.elasticsearch_session import Session
 from airflow_lag_provider.task_log import told
 
 __all__ = ["Document", "LagElasticsearchHook"]

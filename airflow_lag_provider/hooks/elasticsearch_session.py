@@ -7,7 +7,6 @@ import json
 import logging
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, TypeVar
@@ -22,6 +21,7 @@ from elasticsearch import (
     NotFoundError,
 )
 
+from airflow_lag_provider.documents import Document
 from airflow_lag_provider.errors import DocumentRefused, IndexUnusable, StoreError
 from airflow_lag_provider.hooks.elasticsearch_client import item_error, read_error, store_error
 from airflow_lag_provider.hooks.elasticsearch_history import Question, answers, searches
@@ -34,20 +34,6 @@ AnswerT = TypeVar("AnswerT")
 
 # A document of 1,000 partitions has some 150 kB, and a request may have 100 MB.
 _BULK_DOCUMENTS = 200
-
-
-@dataclass(frozen=True, slots=True)
-class Document:
-    """One document, ready to be written.
-
-    :param id: its ``_id``, the same for every try of a run.
-    :param version: its external version: of two with one id, the higher stays.
-    :param source: its fields.
-    """
-
-    id: str
-    version: int
-    source: Mapping[str, Any]
 
 
 class Session:

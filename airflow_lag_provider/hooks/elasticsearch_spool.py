@@ -26,7 +26,7 @@ from airflow_lag_provider.shared_work import PerLoop
 from airflow_lag_provider.spool import DEFAULT_MAX_BYTES, Spool, spool_at
 from airflow_lag_provider.spool_entry import Entry, Kind
 from airflow_lag_provider.spool_keeper import Keeper
-from airflow_lag_provider.task_log import told
+from airflow_lag_provider.task_log import told, told_unexpected
 
 log = logging.getLogger(__name__)
 
@@ -180,8 +180,7 @@ async def _tried(
         if isinstance(error, ElasticsearchTimedOut):
             await asyncio.to_thread(spool.mark_away, conn_id)
     except Exception as raised:
-        text = "Something happened that this package does not expect."
-        await told(log.error, text, exc_info=raised)
+        await told_unexpected(log, raised)
         error = StoreError(f"{type(raised).__name__}: {raised}.")
     else:
         if any(isinstance(one, ElasticsearchTimedOut) for one in fates):

@@ -17,7 +17,7 @@ from airflow.triggers.base import BaseTrigger, TaskFailedEvent, TaskSuccessEvent
 from airflow_lag_provider.task_log import told
 
 if TYPE_CHECKING:
-    from airflow_lag_provider.observe import Observation
+    from airflow_lag_provider.observation import Observation
     from airflow_lag_provider.run import Run
     from airflow_lag_provider.watch import Watch
 

@@ -35,6 +35,7 @@ from airflow_lag_provider.errors import (
 )
 from airflow_lag_provider.hooks.elasticsearch import Document, LagElasticsearchHook
 from airflow_lag_provider.hooks.elasticsearch_spool import configured_spool
+from airflow_lag_provider.observation import StoredSnapshot
 from airflow_lag_provider.run import SUCCESS_VERSION, Run
 from airflow_lag_provider.watch import Watch
 
@@ -109,7 +110,7 @@ def prints(monkeypatch: pytest.MonkeyPatch, stdout: str = ROWS, error: Any = Non
     monkeypatch.setattr(pipeline, "collect", collect)
 
 
-def observe(watch: Watch = WATCH) -> list[pipeline.StoredSnapshot]:
+def observe(watch: Watch = WATCH) -> list[StoredSnapshot]:
     seen = asyncio.run(pipeline.observe(watch, RUN))
     if seen.error:
         raise seen.error
@@ -261,6 +262,7 @@ def test_each_topic_learns_the_fate_of_its_own_document(
     assert seen.failed == ("clicks", "payments")
     assert isinstance(seen.error, TopicNotInGroup)
     assert seen.error.__notes__ == ["Failed topics, 2 of 3: clicks, payments."]
+    assert seen.others == (store.refused["clicks"],)
 
 
 @pytest.mark.parametrize(
@@ -300,6 +302,7 @@ def test_a_failed_describe_leaves_a_failure_document_for_each_topic(
     assert seen.failed == topics
     assert isinstance(seen.error, GroupNotFound)
     assert seen.error.__notes__[0].endswith("t18, t19 and 10 more.")
+    assert seen.others == ()
 
 
 class TestSpool:

@@ -20,7 +20,7 @@ from airflow_lag_provider.errors import (
     LagError,
 )
 from airflow_lag_provider.hooks.elasticsearch import Document
-from airflow_lag_provider.observe import Observation, StoredSnapshot
+from airflow_lag_provider.observation import Observation, StoredSnapshot
 from airflow_lag_provider.operators.lag import SSHLagOperator
 from airflow_lag_provider.snapshot import PartitionLag, TopicSnapshot
 from airflow_lag_provider.triggers.lag import LagTrigger

@@ -25,7 +25,7 @@ from airflow_lag_provider.errors import (
 )
 from airflow_lag_provider.hooks import elasticsearch_spool
 from airflow_lag_provider.hooks.elasticsearch import Document
-from airflow_lag_provider.observe import Observation, StoredSnapshot
+from airflow_lag_provider.observation import Observation, StoredSnapshot
 from airflow_lag_provider.operators.lag import SSHLagOperator
 from airflow_lag_provider.run import ENDED_VERSION, Run
 from airflow_lag_provider.snapshot import PartitionLag, TopicSnapshot
