@@ -28,11 +28,10 @@ from airflow.triggers.base import TaskSuccessEvent
 from elasticsearch.serializer import NdjsonSerializer
 from pyinstrument import Profiler
 
-from airflow_lag_provider import collect
-from airflow_lag_provider.collect import DescribeOutput
 from airflow_lag_provider.dag_factory import build_dags
 from airflow_lag_provider.hooks.elasticsearch import Document, LagElasticsearchHook
 from airflow_lag_provider.hooks.elasticsearch_history import Question
+from airflow_lag_provider.ssh_sessions import DescribeOutput, Sessions
 from airflow_lag_provider.triggers.lag import LagTrigger
 from benchmarks import outputs, projects
 from benchmarks.timing import Course, row, write_profile
@@ -99,7 +98,7 @@ class _Stage:
 
     def _run(self, prepared: Sequence[LagTrigger] | None) -> float:
         with (
-            patch.object(collect, "_run", self._describe),
+            patch.object(Sessions, "run", self._describe),
             patch.object(LagElasticsearchHook, "session", self._session),
         ):
             return asyncio.run(self._all(prepared))

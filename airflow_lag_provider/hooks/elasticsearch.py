@@ -20,7 +20,7 @@ from airflow_lag_provider.errors import (
     LagError,
     StoreError,
 )
-from airflow_lag_provider.hooks.connection import airflow_connection
+from airflow_lag_provider.hooks.connection import airflow_connection, handed_out
 from airflow_lag_provider.hooks.elasticsearch_client import (
     ConnectionSettings,
     NegotiatingTransport,
@@ -105,23 +105,18 @@ class LagElasticsearchHook(BaseHook):
 
     async def _settings(self) -> ConnectionSettings:
         """Read the Airflow connection."""
+        conn_id = self.elasticsearch_conn_id
+        what = f"Elasticsearch connection {conn_id!r}"
         try:
-            async with asyncio.timeout(READ_SECONDS):
-                connection = await airflow_connection(self.elasticsearch_conn_id)
+            async with handed_out(ElasticsearchConnectionNotRead, what, READ_SECONDS):
+                connection = await airflow_connection(conn_id)
                 extra = await get_async_extra_dejson(connection)
         except AirflowException as error:
             raise ElasticsearchConnectionInvalid(
-                f"There is no connection {self.elasticsearch_conn_id!r}: {error}."
-            ) from error
-        except OSError as error:
-            late = isinstance(error, TimeoutError)
-            raise ElasticsearchConnectionNotRead(
-                "Airflow did not hand out the Elasticsearch connection "
-                f"{self.elasticsearch_conn_id!r}: "
-                f"{f'not within {READ_SECONDS:g} s' if late else error}."
+                f"There is no connection {conn_id!r}: {error}."
             ) from error
         settings = connection_settings(
-            conn_id=self.elasticsearch_conn_id,
+            conn_id=conn_id,
             host=connection.host,
             port=connection.port,
             scheme=connection.schema,
@@ -133,7 +128,7 @@ class LagElasticsearchHook(BaseHook):
             await told(
                 self.log.warning,
                 "Connection %s: extra %s is not used by %s.",
-                self.elasticsearch_conn_id,
+                conn_id,
                 ", ".join(settings.unused_extras),
                 type(self).__name__,
             )

@@ -15,6 +15,8 @@ import pytest
 from airflow_lag_provider import collect as room
 from airflow_lag_provider.collect import Collected, collect
 from airflow_lag_provider.errors import DescribeTimedOut, OutputCutOff, SSHUnreachable
+from airflow_lag_provider.hooks.ssh import Links
+from airflow_lag_provider.ssh_sessions import COMMANDS_AT_ONCE
 from lab.laboratory import Laboratory
 from lab.sshd import SshServer
 from tests.integration.support import as_environment
@@ -72,14 +74,14 @@ def counted(server: SshServer, story: Callable[[], Awaitable[Any]]) -> tuple[int
 
 def test_one_connection_carries_all_commands_and_ends_with_its_loop(server: SshServer) -> None:
     """Five describes, two of them at once, make one connection; ``asyncio.run`` leaves none."""
-    links: list[room.Links] = []
+    links: list[Links] = []
     connections: list[Any] = []
 
     async def story() -> None:
         await asyncio.gather(describe(), describe(f"{QUICK} # other"))
         for _ in range(3):
             assert (await describe()).description.topics == ("orders",)
-        links.append(room._rooms.get().links)
+        links.append(room._rooms.get().sessions.links)
         connections.extend(link.connection for link in links[0]._links.values())
 
     assert counted(server, story) == (1, 5)
@@ -163,4 +165,4 @@ def test_a_host_is_never_asked_for_more_than_four_things_at_once(
     for sign in file.read_text().split():
         running += 1 if sign == "+" else -1
         most = max(most, running)
-    assert 2 <= most <= room.COMMANDS_AT_ONCE
+    assert 2 <= most <= COMMANDS_AT_ONCE

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from airflow_lag_provider import collect as room
-from airflow_lag_provider.collect import Collected, DescribeOutput, collect
+from airflow_lag_provider.collect import Collected, collect
 from airflow_lag_provider.errors import (
     BrokerTimedOut,
     DescribeTimedOut,
@@ -21,6 +21,7 @@ from airflow_lag_provider.hooks.elasticsearch import Document
 from airflow_lag_provider.hooks.ssh import LagSSHHook
 from airflow_lag_provider.observe import observe
 from airflow_lag_provider.run import Run
+from airflow_lag_provider.ssh_sessions import DescribeOutput, Sessions
 from airflow_lag_provider.watch import Watch
 
 DUE = datetime(2026, 11, 22, 13, 35, tzinfo=UTC)
@@ -52,7 +53,7 @@ def runs(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         stdout = "Error: Executing consumer group command failed due to TimeoutException: Timed out"
         return DescribeOutput(ROWS if command == "rows" else stdout, "", 0, datetime.now(UTC))
 
-    monkeypatch.setattr(room, "_run", run)
+    monkeypatch.setattr(Sessions, "run", run)
     return commands
 
 

@@ -1,0 +1,197 @@
+"""Describe commands on the MirrorMaker hosts: each in an SSH session of its own, a few at a time.
+
+What a session shares with others, the open connection and the slots of its host, belongs to an
+event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+import asyncssh
+from airflow.providers.common.compat.sdk import AirflowException
+
+from airflow_lag_provider.command import split_end_marker
+from airflow_lag_provider.errors import (
+    CommandNotRun,
+    DescribeTimedOut,
+    HostKeyNotTrusted,
+    OutputCutOff,
+    SSHAuthenticationFailed,
+    SSHConnectionInvalid,
+    SSHConnectionNotRead,
+    SSHError,
+    SSHUnreachable,
+)
+from airflow_lag_provider.hooks.connection import handed_out
+from airflow_lag_provider.hooks.ssh import LagSSHHook, Link, Links, Target
+
+# sshd lets 10 sessions share a connection (MaxSessions); and each command is a JVM.
+COMMANDS_AT_ONCE = 4
+# How long a command waits for a slot on its host, seconds, before its own time limit begins.
+SLOT_SECONDS = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class DescribeOutput:
+    """What the tool printed, whole: its end marker was there and is taken off.
+
+    :param exit_code: the tool's own, which says little: see ``describe.parse``.
+    :param ended_at: when the command ended, with time zone.
+    :param began_at: when the command was sent; ``None``: not known.
+    """
+
+    stdout: str
+    stderr: str
+    exit_code: int
+    ended_at: datetime
+    began_at: datetime | None = None
+
+
+def _slots() -> defaultdict[tuple[str, int], asyncio.Semaphore]:
+    return defaultdict(lambda: asyncio.Semaphore(COMMANDS_AT_ONCE))
+
+
+@dataclass(slots=True)
+class Sessions:
+    """The open connections of one event loop, and the slots of their hosts."""
+
+    links: Links = field(default_factory=Links)
+    slots: defaultdict[tuple[str, int], asyncio.Semaphore] = field(default_factory=_slots)
+
+    async def run(self, *, ssh_conn_id: str, command: str, timeout: float) -> DescribeOutput:
+        """Run a describe command when its host has a slot for it, and return its output.
+
+        :param timeout: seconds for connecting and running together.
+        :raises SSHError: no session, or one that ended before the output was whole.
+        :raises DescribeTimedOut: the command did not end in time, or had no slot.
+        """
+        started = asyncio.get_running_loop().time()
+        hook = LagSSHHook(ssh_conn_id=ssh_conn_id)
+        target = await _target(hook, timeout=timeout)
+        timeout -= asyncio.get_running_loop().time() - started
+        slots = self.slots[target.host, target.port]
+        try:
+            async with asyncio.timeout(SLOT_SECONDS):
+                await slots.acquire()
+        except TimeoutError as error:
+            raise DescribeTimedOut(
+                f"{COMMANDS_AT_ONCE} commands on {target.host} left no room for one more within "
+                f"{SLOT_SECONDS:g} s."
+            ) from error
+        began_at = datetime.now(UTC)
+        try:
+            result = await _result(self.links, hook, target, command=command, timeout=timeout)
+        finally:
+            slots.release()
+        return _output(result, target, began_at)
+
+
+def _output(
+    result: asyncssh.SSHCompletedProcess, target: Target, began_at: datetime
+) -> DescribeOutput:
+    stdout, stderr = _text(result.stdout), _text(result.stderr)
+    try:
+        stdout, exit_code = split_end_marker(stdout)
+    except OutputCutOff as error:
+        if result.exit_status is None or result.exit_status < 0:
+            raise
+        said = next(
+            (line for line in f"{stderr}\n{stdout}".splitlines() if line.strip()), "nothing"
+        )
+        raise CommandNotRun(
+            f"The shell on {target.host} ended with {result.exit_status} without running the "
+            f"command, and said: {said.strip():.200}."
+        ) from error
+    return DescribeOutput(stdout, stderr, exit_code, datetime.now(UTC), began_at)
+
+
+async def _target(hook: LagSSHHook, *, timeout: float) -> Target:
+    """Read the Airflow connection."""
+    what = f"SSH connection {hook.ssh_conn_id!r}"
+    with _connection_errors(hook.ssh_conn_id):
+        # A time-out too is Airflow's, since the host was not yet asked for anything.
+        async with handed_out(SSHConnectionNotRead, what, timeout):
+            return await hook.target()
+
+
+async def _result(
+    links: Links, hook: LagSSHHook, target: Target, *, command: str, timeout: float
+) -> asyncssh.SSHCompletedProcess:
+    """Run the command on the open connection, or on a new one where that turns out broken."""
+    deadline = asyncio.get_running_loop().time() + timeout
+    where = f"{target.secrets[0]}@{target.host}:{target.port}"
+    while True:
+        async with _link(links, hook, target, deadline=deadline) as link:
+            started = False
+            try:
+                async with asyncio.timeout_at(deadline):
+                    # Bytes, because a client id need not be valid UTF-8.
+                    process = await link.connection.create_process(command, encoding=None)
+                    started = True
+                    try:
+                        return await process.wait(check=False)
+                    finally:
+                        # Also when nobody waits any more: its slot goes to another command.
+                        process.close()
+            except TimeoutError as error:
+                link.retire()
+                raise DescribeTimedOut(
+                    f"The describe command on {where} did not end within {timeout:g} s."
+                ) from error
+            except (asyncssh.Error, OSError) as error:
+                link.retire()
+                if started or not link.used:
+                    raise OutputCutOff(
+                        f"The SSH session with {where} ended early: {_words(error)}."
+                    ) from error
+
+
+@asynccontextmanager
+async def _link(
+    links: Links, hook: LagSSHHook, target: Target, *, deadline: float
+) -> AsyncIterator[Link]:
+    async with AsyncExitStack() as stack:
+        with _connection_errors(hook.ssh_conn_id):
+            async with asyncio.timeout_at(deadline):
+                link = await stack.enter_async_context(links.link(hook, target))
+        yield link
+
+
+@contextmanager
+def _connection_errors(ssh_conn_id: str) -> Iterator[None]:
+    """Give everything that can go wrong until a connection is open its own error."""
+    try:
+        yield
+    except (asyncssh.Error, OSError, ValueError, AirflowException) as error:
+        raise _connection_error(error, where=f"SSH connection {ssh_conn_id!r}") from error
+
+
+def _connection_error(error: Exception, *, where: str) -> SSHError:
+    """Return this package's error for what opening a connection may raise."""
+    kinds: tuple[tuple[bool, type[SSHError]], ...] = (
+        (isinstance(error, TimeoutError), SSHUnreachable),
+        (isinstance(error, asyncssh.HostKeyNotVerifiable), HostKeyNotTrusted),
+        (isinstance(error, asyncssh.PermissionDenied), SSHAuthenticationFailed),
+        (isinstance(error, asyncssh.Error), SSHUnreachable),
+        # A file that the connection names, such as key_file, fails as OSError too.
+        (isinstance(error, OSError) and not error.filename, SSHUnreachable),
+    )
+    kind = next((kind for holds, kind in kinds if holds), SSHConnectionInvalid)
+    reason = "no SSH session in time" if isinstance(error, TimeoutError) else _words(error)
+    return kind(f"{where}: {reason}.")
+
+
+def _words(error: Exception) -> str:
+    return str(error).strip().rstrip(".") or type(error).__name__
+
+
+def _text(output: bytes | str | None) -> str:
+    if isinstance(output, bytes):
+        return output.decode("utf-8", errors="backslashreplace")
+    return output or ""
