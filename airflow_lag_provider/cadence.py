@@ -16,23 +16,23 @@ _FORGET = timedelta(hours=1)
 
 
 class Cadence:
-    """Remembers for each lane of work the last scheduled instant that somebody asked for."""
+    """Remembers for each piece of work the last scheduled instant that somebody asked for."""
 
     def __init__(self) -> None:
         self._last: dict[Hashable, datetime] = {}
 
-    def next_due(self, lane: Hashable, due: datetime) -> datetime | None:
-        """Return when the lane's next work will be due, as far as the last two minutes tell.
+    def next_due(self, work: Hashable, due: datetime) -> datetime | None:
+        """Return when the work will be due next, as far as the last two minutes tell.
 
         Whoever comes first in its minute gets an answer, all others ``None``. There is none
-        either for a lane that nobody asked for a minute earlier: it has another rhythm, or it was
+        either for work that nobody asked for a minute earlier: it has another rhythm, or it was
         just switched on.
 
         :param due: the scheduled instant that is asked for.
         """
-        last = self._last.get(lane)
+        last = self._last.get(work)
         if last is not None and due <= last:
             return None
         self._last = {key: at for key, at in self._last.items() if due - at < _FORGET}
-        self._last[lane] = due
+        self._last[work] = due
         return due + MINUTE if last is not None and due - last == MINUTE else None

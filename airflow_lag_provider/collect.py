@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Hashable
+from collections.abc import Callable, Collection, Coroutine, Hashable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
 from airflow_lag_provider.cadence import Cadence
 from airflow_lag_provider.describe import GroupDescription, Reading
+from airflow_lag_provider.describe_lines import quoted
 from airflow_lag_provider.errors import DescribeTimedOut, LagError
 from airflow_lag_provider.shared_work import PerLoop, SharedWork, detached
 from airflow_lag_provider.ssh_sessions import DescribeOutput, Sessions
@@ -63,6 +64,7 @@ async def collect(
     *,
     ssh_conn_id: str,
     command: str,
+    bootstrap_servers: Collection[str],
     group: str,
     timeout: float,
     occasion: Hashable,
@@ -71,10 +73,12 @@ async def collect(
     """Describe a group on the host of an SSH connection, once for all who ask for the same.
 
     Those who give the same connection, command, occasion and attempt get one answer, or each its
-    own error of one failure. No two describes of a command that somebody waits for run at a time.
-    What scheduled runs ask for minute after minute begins when its minute does, before they ask.
+    own error of one failure. Of one group no two describes that somebody waits for run at a time,
+    also where the commands differ, as with topics that have different time limits. What scheduled
+    runs ask for minute after minute begins when its minute does, before they ask.
 
     :param command: see ``command.describe_command``.
+    :param bootstrap_servers: the brokers that the command asks.
     :param group: the group that the command describes.
     :param timeout: seconds for connecting and running together.
     :param occasion: see ``Run.occasion``.
@@ -83,7 +87,8 @@ async def collect(
     :raises DescribeError: the command did not end in time, or brought no description.
     """
     room = _rooms.get()
-    lane = (ssh_conn_id, command)
+    shared = (ssh_conn_id, command)
+    lane = (ssh_conn_id, frozenset(bootstrap_servers), group)
 
     async def work() -> Collected:
         output = await room.sessions.run(ssh_conn_id=ssh_conn_id, command=command, timeout=timeout)
@@ -92,10 +97,12 @@ async def collect(
     def result(
         occasion: Hashable, attempt: int, *, patience: float = PATIENCE_SECONDS
     ) -> Coroutine[Any, Any, Collected]:
-        return room.work.result((*lane, occasion, attempt), lane=lane, patience=patience, work=work)
+        return room.work.result(
+            (*shared, occasion, attempt), lane=lane, patience=patience, work=work
+        )
 
     if isinstance(occasion, datetime) and attempt == 1:
-        due = room.cadence.next_due(lane, occasion)
+        due = room.cadence.next_due(shared, occasion)
         if due and due > datetime.now(UTC):
             task = detached(
                 _ahead(due, lambda: result(due, 1, patience=PATIENCE_SECONDS + timeout))
@@ -106,7 +113,7 @@ async def collect(
         collected = await result(occasion, attempt)
     except TimeoutError as error:
         raise DescribeTimedOut(
-            "The describe of an earlier run did not end in time for this one to begin."
+            f"Another describe of group {quoted(group)} did not end in time for this one to begin."
         ) from error
     except LagError as error:
         # One for each caller, who may add notes to it.

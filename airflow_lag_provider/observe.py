@@ -110,6 +110,7 @@ async def _collected(watch: Watch, run: Run, *, occasion: Hashable) -> Collected
     return await collect(
         ssh_conn_id=watch.ssh_conn_id,
         command=watch.command,
+        bootstrap_servers=watch.bootstrap_servers,
         group=watch.group,
         timeout=watch.timeout,
         occasion=occasion,

@@ -103,6 +103,7 @@ async def ours(settings: Settings) -> None:
         collected = await collect(
             ssh_conn_id=SSH_CONN_ID,
             command=settings.command,
+            bootstrap_servers=(settings.bootstrap,),
             group=settings.group,
             timeout=30,
             occasion=occasion,

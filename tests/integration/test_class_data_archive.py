@@ -67,6 +67,7 @@ class Site:
         return await collect(
             ssh_conn_id=self.conn_id,
             command=self.command(**changes),
+            bootstrap_servers=(self.lab.source.bootstrap,),
             group=changes.get("group") or self.lab.group,
             timeout=25,
             occasion=datetime.now(UTC),

@@ -34,6 +34,7 @@ RUN = Run(
     scheduled_at=DUE,
     started_at=DUE,
 )
+MINUTE = timedelta(minutes=1)
 ROWS = """
 GROUP TOPIC  PARTITION  CURRENT-OFFSET  LOG-END-OFFSET  LAG  CONSUMER-ID HOST CLIENT-ID
 g     orders 0          90              100             10   -           -    -
@@ -61,6 +62,7 @@ async def asked(command: str = "rows", **changes: Any) -> Collected:
     arguments = {
         "ssh_conn_id": "mm",
         "command": command,
+        "bootstrap_servers": ("b-1:9092", "b-2:9092"),
         "group": "g",
         "timeout": 25.0,
         "occasion": DUE,
@@ -98,6 +100,35 @@ def test_another_connection_command_minute_or_attempt_is_another_describe(
 
 
 @pytest.mark.parametrize(
+    ("other", "at_once"),
+    [
+        ({"command": "rows "}, 1),
+        ({"command": "rows ", "bootstrap_servers": ("b-2:9092", "b-1:9092")}, 1),
+        ({"command": "rows ", "timeout": 50.0, "occasion": "by hand"}, 1),
+        ({"command": "rows ", "group": "h"}, 2),
+        ({"command": "rows ", "bootstrap_servers": ("c-1:9092",)}, 2),
+        ({"ssh_conn_id": "other"}, 2),
+    ],
+)
+def test_one_group_is_described_by_one_command_at_a_time(
+    monkeypatch: pytest.MonkeyPatch, other: dict[str, Any], at_once: int
+) -> None:
+    """Another time limit or JVM option is another command and the same group of those brokers."""
+    running: list[int] = [0]
+
+    async def run(_: Any, *, command: str, **__: Any) -> DescribeOutput:
+        running.append(running[-1] + 1)
+        await asyncio.sleep(0.01)
+        running.append(running[-1] - 1)
+        return DescribeOutput(ROWS, "", 0, datetime.now(UTC))
+
+    monkeypatch.setattr(Sessions, "run", run)
+    asyncio.run(all_of(asked(), asked(**other), asked(), asked(**other)))
+    assert len(running) == 5
+    assert max(running) == at_once
+
+
+@pytest.mark.parametrize(
     ("command", "kind"), [("unreachable", SSHUnreachable), ("broker", BrokerTimedOut)]
 )
 def test_each_caller_gets_its_own_error_of_the_one_failure(
@@ -120,6 +151,7 @@ def test_a_describe_that_waits_too_long_for_an_earlier_one_says_so(
     first, second = asyncio.run(all_of(asked(), asked(attempt=2)))
     assert isinstance(first, Collected)
     assert isinstance(second, DescribeTimedOut)
+    assert str(second).startswith("Another describe of group 'g' did not end in time")
     assert runs == ["rows"]
 
 
@@ -198,6 +230,20 @@ def test_the_next_minute_of_a_schedule_begins_before_anybody_asks(runs: list[str
 
     assert asyncio.run(scenario()).description.topics == ("orders",)
     assert len(runs) == 3
+
+
+def test_each_command_of_a_group_begins_with_its_minute(runs: list[str]) -> None:
+    """Topics with different time limits have a describe each, the second after the first."""
+
+    async def scenario() -> None:
+        due = datetime.now(UTC) + timedelta(seconds=0.5)
+        for n in (2, 1):
+            await all_of(*(asked(text, occasion=due - MINUTE * n) for text in ("rows", "rows ")))
+        assert len(runs) == 4
+        await asyncio.sleep((due - datetime.now(UTC)).total_seconds() + 0.2)
+
+    asyncio.run(scenario())
+    assert sorted(runs) == ["rows"] * 3 + ["rows "] * 3
 
 
 def test_a_failure_before_anybody_asks_is_told_to_those_who_do(runs: list[str]) -> None:
