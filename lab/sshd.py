@@ -190,11 +190,24 @@ class OpenSshServer(SshServer):
 
     def drop_connections(self) -> None:
         """Cut all connections; commands that run are left alone."""
-        reaper.kill(
+        reaper.kill(self._connections())
+
+    def silence_connections(self) -> None:
+        """Let all connections answer nothing and stay open; the server goes on.
+
+        :meth:`drop_connections` ends them.
+
+        :raises PartError: it does not run
+        """
+        reaper.send(self._connections(), signal.SIGSTOP)
+
+    def _connections(self) -> list[reaper.ProcessKey]:
+        titles = {key: _title(key.pid) for key in reaper.descendants(self._process.pid)}
+        return [
             key
-            for key in reaper.descendants(self._process.pid)
-            if _title(key.pid).startswith("sshd: ") and "[listener]" not in _title(key.pid)
-        )
+            for key, title in titles.items()
+            if title.startswith("sshd: ") and "[listener]" not in title
+        ]
 
     def counts(self) -> SshCounts:
         """Return how many connections and commands there were."""

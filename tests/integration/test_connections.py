@@ -15,6 +15,7 @@ import pytest
 from airflow_lag_provider import collect as room
 from airflow_lag_provider.collect import Collected, collect
 from airflow_lag_provider.errors import DescribeTimedOut, OutputCutOff, SSHUnreachable
+from airflow_lag_provider.hooks import ssh
 from airflow_lag_provider.hooks.ssh import Links
 from airflow_lag_provider.ssh_sessions import COMMANDS_AT_ONCE
 from lab.laboratory import Laboratory
@@ -106,6 +107,34 @@ def test_a_connection_that_broke_comes_back_with_the_next_command(server: SshSer
         await describe()
 
     assert counted(server, story) == (3, 3)
+
+
+@pytest.mark.parametrize("waits", [True, False])
+def test_a_connection_that_went_silent_is_noticed_and_replaced(
+    hosts: Laboratory, monkeypatch: pytest.MonkeyPatch, waits: bool
+) -> None:
+    """As behind a firewall that forgot it: nobody closes it, and nothing is answered any more.
+
+    Keep-alive finds out, whether or not a command already waits on it.
+    """
+    monkeypatch.setattr(ssh, "KEEPALIVE_SECONDS", 0.2)
+    for name, value in as_environment({"mm": hosts.openssh.connection()}).items():
+        monkeypatch.setenv(name, value)
+
+    async def story() -> None:
+        await describe()
+        (link,) = room._rooms.get().sessions.links._links.values()
+        await asyncio.to_thread(hosts.openssh.silence_connections)
+        try:
+            if waits:
+                async with asyncio.timeout(60):
+                    await link.connection.wait_closed()
+            await describe(timeout=60.0)
+            assert link.connection.is_closed()
+        finally:
+            await asyncio.to_thread(hosts.openssh.drop_connections)
+
+    assert counted(hosts.openssh, story) == (2, 2)
 
 
 def test_a_command_that_is_cut_off_fails_and_the_next_one_works(server: SshServer) -> None:
