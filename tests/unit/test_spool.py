@@ -21,7 +21,8 @@ import pytest
 
 from airflow_lag_provider import spool as module
 from airflow_lag_provider.errors import SpoolFull, SpoolUnusable
-from airflow_lag_provider.spool import AWAY_SECONDS, Spool, spool_at
+from airflow_lag_provider.spool import Spool, spool_at
+from airflow_lag_provider.spool_directory import AWAY_SECONDS
 from airflow_lag_provider.spool_entry import Entry, FileName
 from airflow_lag_provider.spool_file import SpoolFile, is_owned
 
