@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from pathlib import Path
 from airflow_lag_provider.spool import Spool
 from airflow_lag_provider.spool_entry import Entry, FileName
 from airflow_lag_provider.spool_file import is_owned
+from airflow_lag_provider.spool_stranded import stranded
 
 _MOST_REASONS = 10
 
@@ -65,6 +67,7 @@ def _lines(spool: Spool, seen: Sequence[Seen]) -> Iterator[str]:
     yield f"The spool {spool.directory} holds {used} of at most {spool.max_bytes} bytes."
     yield f"Waiting: {_count(waiting)}"
     yield from map(_line, waiting)
+    yield from (f"  {one}" for one in stranded(spool, now=time.time()))
     yield f"Refused by Elasticsearch: {_count(refused)}"
     if refused:
         yield f"  They hold {letters} of at most {spool.limit('refused')} bytes."

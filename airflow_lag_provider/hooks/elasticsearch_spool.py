@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from airflow.providers.common.compat.sdk import conf
@@ -26,6 +28,7 @@ from airflow_lag_provider.shared_work import PerLoop
 from airflow_lag_provider.spool import DEFAULT_MAX_BYTES, Spool, spool_at
 from airflow_lag_provider.spool_entry import Entry, Kind
 from airflow_lag_provider.spool_keeper import Keeper
+from airflow_lag_provider.spool_stranded import STRANDED_SECONDS, stranded
 from airflow_lag_provider.task_log import told, told_unexpected
 
 log = logging.getLogger(__name__)
@@ -58,6 +61,7 @@ class _Room:
     :param asking: held while it is looked whether a connection may be tried.
     :param answers: until when it is believed whether one may, and whether it may.
     :param snapshots: ids of the snapshots that wait in the spool, the oldest first.
+    :param looked_at: when it was last looked for what nobody sends.
     """
 
     asking: dict[tuple[Spool, str], asyncio.Lock] = field(default_factory=dict)
@@ -65,6 +69,7 @@ class _Room:
     keepers: dict[tuple[Spool, str, Kind], Keeper] = field(default_factory=dict)
     flushers: dict[tuple[Spool, str], Flusher] = field(default_factory=dict)
     snapshots: dict[str, None] = field(default_factory=dict)
+    looked_at: float = float("-inf")
 
     async def may_try(self, spool: Spool, conn_id: str) -> bool:
         """Return whether Elasticsearch may be tried; hundreds of callers look once a second."""
@@ -132,6 +137,7 @@ async def store(*documents: Document, elasticsearch_conn_id: str, index: str) ->
         except StoreError as error:
             return (error,) * len(documents)
     await _look_once(spool)
+    await _look_for_stranded(spool, conn_id=elasticsearch_conn_id)
     entries = [
         Entry(
             conn_id=elasticsearch_conn_id,
@@ -161,6 +167,19 @@ async def _look_once(spool: Spool) -> None:
     except StoreError as error:
         text = "No document can wait for Elasticsearch when it is away. %s"
         await told(log.warning, text, error)
+
+
+async def _look_for_stranded(spool: Spool, *, conn_id: str) -> None:
+    """Say once in a while what waits for other connections than this one, and nobody sends."""
+    room, now = _rooms.get(), asyncio.get_running_loop().time()
+    if now - room.looked_at < STRANDED_SECONDS:
+        return
+    room.looked_at = now
+    # A spool that can't be read was named before, and what waits there does no harm here.
+    with suppress(StoreError, OSError):
+        find = partial(stranded, spool, now=time.time(), beside=conn_id)
+        for one in await asyncio.to_thread(find):
+            await told(log.warning, "The spool %s: %s", spool.directory, one)
 
 
 async def _tried(

@@ -6,6 +6,7 @@ import argparse
 import os
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -16,7 +17,7 @@ import pytest
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS, AIRFLOW_V_3_3_PLUS
 
 from airflow_lag_provider import cli, gaps_command
-from airflow_lag_provider.errors import ElasticsearchUnreachable
+from airflow_lag_provider.errors import ElasticsearchConnectionInvalid, ElasticsearchUnreachable
 from airflow_lag_provider.hooks.elasticsearch import LagElasticsearchHook
 from airflow_lag_provider.hooks.elasticsearch_spool import configured_spool
 from airflow_lag_provider.spool import Spool
@@ -263,6 +264,43 @@ class TestSpool:
             cli.main(["spool", "--flush"])
         assert "Some are left, in 1 file." in capsys.readouterr().out
         assert len(spool.files()) == 1
+
+    @pytest.mark.parametrize("there", [True, False])
+    def test_what_a_renamed_connection_left_is_shown_and_sent_where_it_still_exists(
+        self,
+        spool: Spool,
+        monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str],
+        there: bool,
+    ) -> None:
+        """Nobody writes to it any more; where it is gone, the reason says that too."""
+
+        async def write(*documents: Any) -> Any:
+            return (None,) * len(documents)
+
+        @asynccontextmanager
+        async def session(hook: LagElasticsearchHook) -> AsyncIterator[Any]:
+            if not there:
+                raise ElasticsearchConnectionInvalid(
+                    f"There is no connection {hook.elasticsearch_conn_id!r}."
+                )
+            yield SimpleNamespace(write=write)
+
+        monkeypatch.setattr(LagElasticsearchHook, "session", session)
+        spool.append([entry("a", conn_id="renamed")])
+        spool.release()
+        (path,) = spool.files()
+        os.utime(path, (time.time() - 3600,) * 2)
+        cli.main(["spool"])
+        *_, words, refused = capsys.readouterr().out.splitlines()
+        assert words.startswith("  Documents wait for connection 'renamed' (files: 1), and none")
+        assert refused == "Refused by Elasticsearch: nothing"
+        if there:
+            cli.main(["spool", "--flush"])
+        else:
+            with pytest.raises(SystemExit, match="There is no connection 'renamed'"):
+                cli.main(["spool", "--flush"])
+        assert len(spool.files()) == (not there)
 
     def test_files_of_living_processes_are_not_sent_by_others(
         self, spool: Spool, capsys: pytest.CaptureFixture[str]

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -786,3 +788,23 @@ def test_a_flush_that_is_killed_is_taken_up_by_the_next_process(
     assert flushed.sent == names
     assert cluster.ids == names
     assert list(spool.directory.iterdir()) == []
+
+
+def test_what_waits_for_a_connection_that_was_renamed_is_in_the_tasks_log(
+    cluster: Cluster, spool: Spool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nobody writes to the old one, so whoever stores a document says so, once in a while."""
+    spool.append([entry("a", conn_id="renamed")])
+    spool.release()
+    (path,) = spool.files()
+    os.utime(path, (time.time() - 3600,) * 2)
+
+    async def story() -> None:
+        await stored(document("b"), conn_id="es")
+        await stored(document("c"), conn_id="es")
+
+    asyncio.run(story())
+    (line,) = [one for one in caplog.messages if "'renamed'" in one]
+    assert str(spool.directory) in line
+    assert "airflow-lag spool --flush" in line
+    assert ids(spool) == ["a"]
