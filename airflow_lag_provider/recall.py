@@ -2,7 +2,8 @@
 
 A process remembers the partitions of the snapshots that it stored in the minute before. What it
 doesn't remember, as after its start, or when another triggerer had the topic, Elasticsearch is
-asked for. Nothing here fails a snapshot or holds it up for longer than a few seconds.
+asked for, and it is looked for among the documents that wait for Elasticsearch on this host.
+Nothing here fails a snapshot or holds it up for longer than a few seconds.
 """
 
 from __future__ import annotations
@@ -12,13 +13,17 @@ import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from itertools import islice
 
 from airflow_lag_provider.history import Shape, shape_after
 from airflow_lag_provider.hooks.elasticsearch_batch import latest
-from airflow_lag_provider.hooks.elasticsearch_history import Question
+from airflow_lag_provider.hooks.elasticsearch_history import HORIZON, Question
+from airflow_lag_provider.hooks.elasticsearch_spool import configured_spool
 from airflow_lag_provider.run import Run
+from airflow_lag_provider.shared_work import PerLoop, SharedWork
 from airflow_lag_provider.snapshot import TopicSnapshot
+from airflow_lag_provider.spool_newest import Series, newest_snapshots
 from airflow_lag_provider.task_log import told
 from airflow_lag_provider.watch import Watch
 
@@ -29,6 +34,9 @@ _PATIENCE_SECONDS = 6.0
 # Between two scheduled runs of a topic. Where more time went by, another process may have had it.
 _CADENCE = timedelta(minutes=1)
 _FORGOTTEN_AFTER = timedelta(hours=1)
+# How long it is believed what waits in the spool, seconds: what was sent from there meanwhile can't
+# be searched for at once.
+_SPOOL_SECONDS = 30.0
 
 Known = Mapping[str, Shape | None]
 """By topic what is known after its last snapshot; ``None``: there was none for a week."""
@@ -48,6 +56,9 @@ class _Remembered:
 
 
 _memory: dict[_Key, _Remembered] = {}
+_looks: PerLoop[SharedWork[Mapping[Series, Shape]]] = PerLoop(
+    partial(SharedWork, keep=_SPOOL_SECONDS)
+)
 
 
 async def known_shapes(watch: Watch, run: Run, *, before: datetime) -> Known:
@@ -103,7 +114,7 @@ def _is_of_the_run_before(one: _Remembered, run: Run, before: datetime) -> bool:
 
 
 async def _asked(watch: Watch, topics: Sequence[str], before: datetime) -> Known:
-    """Return what Elasticsearch knows; nothing, with a line in the log, when it can't be asked."""
+    """Return what was stored before; nothing, with a line in the log, when it can't be said."""
     questions = [
         Question(mirror=watch.mirror, group=watch.group, topic=topic, before=before)
         for topic in topics
@@ -115,6 +126,7 @@ async def _asked(watch: Watch, topics: Sequence[str], before: datetime) -> Known
                 elasticsearch_conn_id=watch.elasticsearch_conn_id,
                 index=watch.index,
             )
+            waiting = await _waiting(watch)
         shapes = [None if one is None else Shape.of_document(one) for one in found]
     except Exception as error:
         await told(
@@ -124,7 +136,32 @@ async def _asked(watch: Watch, topics: Sequence[str], before: datetime) -> Known
             str(error) or type(error).__name__,
         )
         return {}
-    return dict(zip(topics, shapes, strict=True))
+    return {
+        topic: _newest(shape, waiting.get((watch.mirror, watch.group, topic)), before)
+        for topic, shape in zip(topics, shapes, strict=True)
+    }
+
+
+async def _waiting(watch: Watch) -> Mapping[Series, Shape]:
+    """Return what the documents tell that wait for the task's index; read once for many tasks.
+
+    :raises StoreError: the spool can't be read.
+    """
+    spool = configured_spool()
+    if spool is None:
+        return {}
+    key = (spool, watch.elasticsearch_conn_id, watch.index)
+    look = partial(newest_snapshots, spool, conn_id=key[1], index=key[2])
+    return await _looks.get().result(
+        key, lane=key, patience=_PATIENCE_SECONDS, work=lambda: asyncio.to_thread(look)
+    )
+
+
+def _newest(stored: Shape | None, waiting: Shape | None, before: datetime) -> Shape | None:
+    """Return the newer one of two shapes of a topic."""
+    if waiting is None or not before - HORIZON <= waiting.at < before:
+        return stored
+    return waiting if stored is None or stored.at < waiting.at else stored
 
 
 def _keep(key: _Key, new: _Remembered) -> None:

@@ -6,11 +6,13 @@ Elasticsearch is stood in for; what its search finds is the matter of the integr
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -21,8 +23,10 @@ from airflow_lag_provider import recall
 from airflow_lag_provider.collect import Collected
 from airflow_lag_provider.describe import parse
 from airflow_lag_provider.errors import ElasticsearchUnreachable, StoreError
+from airflow_lag_provider.history import Shape
 from airflow_lag_provider.hooks.elasticsearch import Document, LagElasticsearchHook
 from airflow_lag_provider.hooks.elasticsearch_history import HORIZON, Question
+from airflow_lag_provider.hooks.elasticsearch_spool import configured_spool
 from airflow_lag_provider.run import Run
 from airflow_lag_provider.watch import Watch
 
@@ -102,6 +106,16 @@ def store(monkeypatch: pytest.MonkeyPatch) -> Store:
 
     monkeypatch.setattr(LagElasticsearchHook, "session", session)
     return store
+
+
+@pytest.fixture
+def spool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The directory in which documents wait that the store refuses."""
+    monkeypatch.setenv("AIRFLOW__LAG__SPOOL_DIR", str(tmp_path / "spool"))
+    found = configured_spool()
+    assert found
+    yield found.directory
+    found.release()
 
 
 @pytest.fixture
@@ -271,6 +285,49 @@ def test_a_topic_that_never_was_there_says_so(minute: Any, store: Store) -> None
     store.error = ElasticsearchUnreachable("No.")
     recall._memory.clear()
     assert "last 7 days" not in minute(2, {})["error"]["message"]
+
+
+def test_a_snapshot_that_still_waits_is_the_one_before(
+    minute: Any, store: Store, spool: Path
+) -> None:
+    """After a restart a change is said once, though its document isn't in Elasticsearch yet."""
+    minute(0, {0: 5})
+    store.refused = True
+    minute(1, {0: 5, 1: 5})
+    (waits,) = spool.glob("*.waiting.jsonl")
+    assert json.loads(waits.read_bytes())["source"]["partitions"]["changed"] == "grew"
+    recall._memory.clear()
+    store.refused = False
+    assert "changed" not in minute(2, {0: 5, 1: 5})["partitions"]
+
+
+@pytest.mark.parametrize(
+    ("stored", "waiting", "newest"),
+    [(1, 2, 2), (2, 1, 2), (None, 1, 1), (1, None, 1), (1, 3, 1), (None, 3, None)],
+)
+def test_of_what_is_stored_and_what_waits_the_newer_one_counts(
+    stored: int | None, waiting: int | None, newest: int | None
+) -> None:
+    """But nothing that is later than the describe that is compared with it."""
+
+    def shape(minute: int | None) -> Shape | None:
+        at = DUE + timedelta(minutes=minute or 0)
+        return minute and Shape(at=at, ends={}, missing=frozenset(), whole=False)
+
+    before = DUE + timedelta(minutes=3)
+    assert recall._newest(shape(stored), shape(waiting), before) == shape(newest)
+
+
+def test_a_spool_that_can_not_be_read_leaves_it_unknown(
+    minute: Any, spool: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The snapshot before may be in it."""
+    minute(0, {0: 5})
+    recall._memory.clear()
+    spool.rmdir()
+    spool.touch()
+    assert "missing" not in minute(1, {0: 5})["partitions"]
+    assert "Earlier snapshots can't be read" in caplog.text
 
 
 def test_memory_is_that_of_a_mirror_group_and_index(minute: Any, store: Store) -> None:
