@@ -56,6 +56,12 @@ class _Room:
     ahead: set[asyncio.Task[None]] = field(default_factory=set)
     turns: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(CALLERS_AT_ONCE))
 
+    def begin(self, due: datetime, result: Callable[[], Coroutine[Any, Any, Collected]]) -> None:
+        """Let work begin when it is due, whether or not anybody asks for it by then."""
+        task = detached(_ahead(due, result))
+        self.ahead.add(task)
+        task.add_done_callback(self.ahead.discard)
+
 
 _rooms = PerLoop(_Room)
 
@@ -104,11 +110,7 @@ async def collect(
     if isinstance(occasion, datetime) and attempt == 1:
         due = room.cadence.next_due(shared, occasion)
         if due and due > datetime.now(UTC):
-            task = detached(
-                _ahead(due, lambda: result(due, 1, patience=PATIENCE_SECONDS + timeout))
-            )
-            room.ahead.add(task)
-            task.add_done_callback(room.ahead.discard)
+            room.begin(due, lambda: result(due, 1, patience=PATIENCE_SECONDS + timeout))
     try:
         collected = await result(occasion, attempt)
     except TimeoutError as error:
