@@ -23,7 +23,7 @@ from elasticsearch import (
 )
 
 from airflow_lag_provider.errors import DocumentRefused, IndexUnusable, StoreError
-from airflow_lag_provider.hooks.elasticsearch_client import item_error, read_error, store_error
+from airflow_lag_provider.hooks.elasticsearch_errors import item_error, read_error, store_error
 from airflow_lag_provider.hooks.elasticsearch_history import Question, answers, searches
 from airflow_lag_provider.hooks.elasticsearch_index import missing_mapping
 from airflow_lag_provider.task_log import told
