@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from elastic_transport import ConnectionTimeout, SerializationError, TransportError
-from elasticsearch import (
-    ApiError,
-    AuthenticationException,
-    AuthorizationException,
-    UnsupportedProductError,
-)
+from elasticsearch import ApiError, UnsupportedProductError
 
 from airflow_lag_provider.errors import (
     DocumentRefused,
     DocumentUnreadable,
     ElasticsearchAccessDenied,
     ElasticsearchConnectionInvalid,
+    ElasticsearchNotTrusted,
     ElasticsearchOverloaded,
     ElasticsearchTimedOut,
     ElasticsearchUnreachable,
@@ -26,6 +22,17 @@ from airflow_lag_provider.errors import (
     StoreError,
 )
 
+# What TLS says of a certificate that no known CA has signed, or that is for another name.
+_NOT_TRUSTED = "CERTIFICATE_VERIFY_FAILED"
+# What a 503 says when the server has waited for a shard or a master. Without a master the whole
+# cluster is blocked: nobody has blocked the index.
+_WAITED_IN_VAIN = (
+    "unavailable_shards_exception",
+    "master_not_discovered_exception",
+    "process_cluster_event_timeout_exception",
+    "cluster_block_exception",
+)
+_BLOCKED = ("cluster_block_exception", "index_closed")
 # What an error says whose cause is the state of the index or of the cluster, not a document.
 _OF_THE_INDEX = (
     "index_not_found_exception",
@@ -47,22 +54,16 @@ def store_error(error: Exception, *, where: str) -> StoreError:
             f"What answered at {where} is not Elasticsearch, perhaps a proxy."
         )
     if isinstance(error, TransportError):
-        return ElasticsearchUnreachable(
-            f"No connection to Elasticsearch, {where}: {_shortened(error.message)}."
+        kind = (
+            ElasticsearchNotTrusted if _NOT_TRUSTED in error.message else ElasticsearchUnreachable
         )
+        return kind(f"No connection to Elasticsearch, {where}: {_shortened(error.message)}.")
     if not isinstance(error, ApiError):
         raise TypeError(f"not an error of the client: {error!r}")
     message = f"Elasticsearch, {where}, said {error.status_code}: {_reason(error)}."
-    blocked = "cluster_block_exception" in str(error.body) or "index_closed" in str(error.body)
-    kinds: tuple[tuple[bool, type[StoreError]], ...] = (
-        (blocked, IndexBlocked),
-        (_is_of_the_index(error.body), IndexUnusable),
-        (isinstance(error, AuthenticationException), ElasticsearchAccessDenied),
-        (isinstance(error, AuthorizationException), ElasticsearchAccessDenied),
-        (_is_passing(error.status_code), ElasticsearchOverloaded),
-        (isinstance(error, UnsupportedProductError), ElasticsearchConnectionInvalid),
-    )
-    return next((kind for holds, kind in kinds if holds), DocumentRefused)(message)
+    if isinstance(error, UnsupportedProductError):
+        return ElasticsearchConnectionInvalid(message)
+    return _kind(error.status_code, str(error.body))(message)
 
 
 def item_error(item: Mapping[str, Any]) -> StoreError | None:
@@ -75,23 +76,26 @@ def item_error(item: Mapping[str, Any]) -> StoreError | None:
     if status < 300 or status == 409:
         return None
     message = f"Elasticsearch, index {item['_index']}, said {status}: {_words(item['error'])}."
+    return _kind(status, str(item["error"]))(message)
+
+
+def _kind(status: int, error: str) -> type[StoreError]:
+    """Return what an answer means, of a request or of one document in it.
+
+    :param error: the text of the answer's body.
+    """
     kinds: tuple[tuple[bool, type[StoreError]], ...] = (
-        ("cluster_block_exception" in str(item) or "index_closed" in str(item), IndexBlocked),
-        (_is_of_the_index(item["error"]), IndexUnusable),
+        (status == 503 and _names(error, _WAITED_IN_VAIN), ElasticsearchTimedOut),
+        (_names(error, _BLOCKED), IndexBlocked),
+        (_names(error, _OF_THE_INDEX), IndexUnusable),
         (status in (401, 403), ElasticsearchAccessDenied),
-        (_is_passing(status), ElasticsearchOverloaded),
+        (status == 429 or status >= 500, ElasticsearchOverloaded),
     )
-    return next((kind for holds, kind in kinds if holds), DocumentRefused)(message)
+    return next((kind for holds, kind in kinds if holds), DocumentRefused)
 
 
-def _is_of_the_index(error: Any) -> bool:
-    """Return whether the next document of the index would meet the same error."""
-    return any(words in str(error) for words in _OF_THE_INDEX)
-
-
-def _is_passing(status: int) -> bool:
-    """Return whether a status says that the server could not take the request at the moment."""
-    return status == 429 or status >= 500
+def _names(error: str, words: Sequence[str]) -> bool:
+    return any(one in error for one in words)
 
 
 def read_error(item: Mapping[str, Any]) -> StoreError | None:

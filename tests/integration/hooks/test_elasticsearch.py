@@ -19,7 +19,7 @@ from airflow_lag_provider.errors import (
     StoreError,
 )
 from airflow_lag_provider.hooks.elasticsearch import Document, LagElasticsearchHook
-from airflow_lag_provider.hooks.elasticsearch_session import index_body
+from airflow_lag_provider.hooks.elasticsearch_prepare import index_body
 from lab.network import HOST, free_port
 from tests.integration.support import (
     SUPERUSER,

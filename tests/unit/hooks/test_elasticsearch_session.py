@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from airflow_lag_provider import errors
+from airflow_lag_provider.hooks.elasticsearch_prepare import index_body
 from airflow_lag_provider.hooks.elasticsearch_session import Document, Session
 from tests.unit.hooks.answers import NO_INDEX, SHARDS, api_error
 
@@ -60,7 +61,7 @@ def test_a_request_that_is_refused_as_a_whole_is_no_word_on_each_document() -> N
     sizes: list[int] = []
 
     async def get_mapping(**_: Any) -> Any:
-        return {}
+        return {"lag": {"mappings": index_body()["mappings"]}}
 
     async def bulk(*, operations: Any, **_: Any) -> Any:
         names = [line["index"]["_id"] for line in operations[::2]]
@@ -77,3 +78,51 @@ def test_a_request_that_is_refused_as_a_whole_is_no_word_on_each_document() -> N
     assert isinstance(fates[3], errors.DocumentRefused)
     assert "413" in str(fates[3])
     assert sizes == [8, 4, 2, 2, 1, 1, 4]
+
+
+def test_what_a_template_made_of_a_new_index_is_looked_at_too(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Its fields p0, p1, … may be narrow: a lag is left out where it must be, with a warning."""
+    made: list[str] = []
+    written: list[Any] = []
+
+    async def get_mapping(**_: Any) -> Any:
+        if not made:
+            raise api_error(404, *NO_INDEX)
+        wanted = index_body()["mappings"]
+        properties = {**wanted["properties"], "p0": {"type": "integer"}}
+        return {"lag": {"mappings": {**wanted, "properties": properties}}}
+
+    async def create(*, index: str, **_: Any) -> None:
+        made.append(index)
+
+    async def bulk(*, operations: Any, **_: Any) -> Any:
+        written.extend(operations[1::2])
+        return {"items": [{"index": {"_index": "lag", "status": 201}}] * 2}
+
+    client: Any = SimpleNamespace(
+        indices=SimpleNamespace(get_mapping=get_mapping, create=create), bulk=bulk
+    )
+    session = Session(client, index="lag", mapping=None, where="here", seconds=5)
+    documents = (Document("1", 1, {"p0": 2**31}), Document("2", 1, {"p0": 2}))
+    assert asyncio.run(session.write(*documents)) == (None, None)
+    assert written == [{"partitions": {"left_out": [0]}}, {"p0": 2}]
+    assert "left out of 1 documents" in caplog.text
+
+
+def test_a_block_on_an_index_is_no_missing_right() -> None:
+    """Only where a right is missing a document is sent to an index that can't be completed."""
+
+    async def get_mapping(**_: Any) -> Any:
+        return {"lag": {"mappings": {}}}
+
+    async def put_mapping(**_: Any) -> None:
+        raise api_error(403, "cluster_block_exception", "blocked by: [FORBIDDEN/5/read-only];")
+
+    client: Any = SimpleNamespace(
+        indices=SimpleNamespace(get_mapping=get_mapping, put_mapping=put_mapping)
+    )
+    session = Session(client, index="lag", mapping=None, where="here", seconds=5)
+    with pytest.raises(errors.IndexBlocked, match="read-only"):
+        asyncio.run(session.write(Document("1", 1, {})))
