@@ -108,10 +108,7 @@ def without_shard(_: Elasticsearch, tasks: Tasks) -> Iterator[None]:
 def as_reader(server: Elasticsearch, tasks: Tasks) -> Iterator[None]:
     user, password = READER
     tasks.connect({**server.connection(WRITER), "login": user, "password": password})
-    try:
-        yield
-    finally:
-        tasks.connect(server.connection(WRITER))
+    yield
 
 
 def blocked(name: str) -> Callable[[Elasticsearch, Tasks], AbstractContextManager[None]]:
