@@ -150,7 +150,7 @@ class Session:
         :raises StoreError: it doesn't answer.
         """
         async with self._limited():
-            health = await self._client.cluster.health()
+            health = await self._client.cluster.health(master_timeout=self._patience)
         return f"Cluster {health['cluster_name']} is {health['status']}."
 
     @asynccontextmanager

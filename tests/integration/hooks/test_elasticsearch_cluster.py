@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from airflow_lag_provider.errors import ElasticsearchTimedOut
+from airflow_lag_provider.hooks.elasticsearch import LagElasticsearchHook
 from airflow_lag_provider.hooks.elasticsearch_flush import flush
 from airflow_lag_provider.hooks.elasticsearch_spool import configured_spool
 from airflow_lag_provider.spool import Spool
@@ -99,6 +100,7 @@ def test_without_a_master_nothing_can_be_stored(
         # Of several hosts the one that was asked last has the last word.
         tasks.connect(last.connection(), request_timeout=2)
         failed = without_spool(tasks, monkeypatch)
+        works, words = LagElasticsearchHook(elasticsearch_conn_id="elastic").test_connection()
         tasks.connect(cluster.connection(), request_timeout=2)
         waits(tasks.run("waiting"))
     finally:
@@ -106,6 +108,8 @@ def test_without_a_master_nothing_can_be_stored(
     assert type(failed.error) is ElasticsearchTimedOut
     assert failed.retried
     assert "said 503" in failed.text
+    assert not works
+    assert "master" in words
     wait_for(cluster, "green")
     tasks.connect(cluster.connection())
     arrives(tasks, spool, may_be_stored=set())
