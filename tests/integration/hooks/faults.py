@@ -90,18 +90,14 @@ def closed(_: Elasticsearch, tasks: Tasks) -> Iterator[None]:
 
 
 @contextmanager
-def without_shard(_: Elasticsearch, tasks: Tasks) -> Iterator[None]:
-    """Let no node be good enough for the index's shard."""
-    require = "index.routing.allocation.require._name"
-    tasks.server.request("POST", f"/{INDEX}/_close")
-    tasks.change_index({require: "nobody"})
-    tasks.server.request("POST", f"/{INDEX}/_open?wait_for_active_shards=0")
+def lacking_shards(_: Elasticsearch, tasks: Tasks) -> Iterator[None]:
+    """Let the index want a copy of its shard that a single node can't have."""
+    wanted = "index.write.wait_for_active_shards"
+    tasks.change_index({wanted: "2"})
     try:
         yield
     finally:
-        tasks.change_index({require: None})
-        health = f"/_cluster/health/{INDEX}?wait_for_status=yellow&timeout=30s"
-        tasks.server.request("GET", health, timeout=35)
+        tasks.change_index({wanted: None})
 
 
 @contextmanager
@@ -140,7 +136,7 @@ FAULTS = {
         breaker, errors.ElasticsearchOverloaded, True, ("429", "circuit_breaking_exception")
     ),
     "answering 503": Fault(
-        without_shard, errors.ElasticsearchTimedOut, True, ("503", "primary shard is not active")
+        lacking_shards, errors.ElasticsearchTimedOut, True, ("503", "Not enough active copies")
     ),
     "read-only": Fault(
         blocked("write"), errors.IndexBlocked, False, ("403", "index.blocks", "FORBIDDEN/8")

@@ -126,3 +126,27 @@ def test_a_block_on_an_index_is_no_missing_right() -> None:
     session = Session(client, index="lag", mapping=None, where="here", seconds=5)
     with pytest.raises(errors.IndexBlocked, match="read-only"):
         asyncio.run(session.write(Document("1", 1, {})))
+
+
+def test_a_user_who_may_not_add_fields_writes_all_the_same(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A snapshot is worth more than the types of its fields; the log names the missing right."""
+    written: list[str] = []
+
+    async def get_mapping(**_: Any) -> Any:
+        return {"lag": {"mappings": {}}}
+
+    async def put_mapping(**_: Any) -> None:
+        raise api_error(403, "security_exception", "is unauthorized for user [lag_writer]")
+
+    async def index(*, id: str, **_: Any) -> None:
+        written.append(id)
+
+    client: Any = SimpleNamespace(
+        indices=SimpleNamespace(get_mapping=get_mapping, put_mapping=put_mapping), index=index
+    )
+    session = Session(client, index="lag", mapping=None, where="here", seconds=5)
+    assert asyncio.run(session.write(Document("1", 1, {}))) == (None,)
+    assert written == ["1"]
+    assert "`manage`" in caplog.text
