@@ -42,6 +42,7 @@ Each class knows whether a retry can help (``retriable``) and what the person on
     │   ├── ElasticsearchConnectionInvalid
     │   ├── ElasticsearchConnectionNotRead
     │   ├── ElasticsearchUnreachable
+    │   ├── ElasticsearchNotTrusted
     │   ├── ElasticsearchTimedOut
     │   ├── ElasticsearchAccessDenied
     │   ├── ElasticsearchOverloaded
@@ -98,6 +99,7 @@ from airflow_lag_provider.errors_store import (
     ElasticsearchAccessDenied,
     ElasticsearchConnectionInvalid,
     ElasticsearchConnectionNotRead,
+    ElasticsearchNotTrusted,
     ElasticsearchOverloaded,
     ElasticsearchTimedOut,
     ElasticsearchUnreachable,
@@ -128,6 +130,7 @@ __all__ = [
     "ElasticsearchAccessDenied",
     "ElasticsearchConnectionInvalid",
     "ElasticsearchConnectionNotRead",
+    "ElasticsearchNotTrusted",
     "ElasticsearchOverloaded",
     "ElasticsearchTimedOut",
     "ElasticsearchUnreachable",

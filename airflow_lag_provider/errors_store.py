@@ -28,11 +28,21 @@ class ElasticsearchUnreachable(StoreError):
     """No connection to any of the hosts, or TLS failed on the way."""
 
     retriable = True
-    advice = "Check hosts, port, scheme (http or https) and ca_certs of the connection."
+    advice = "Check hosts, port and scheme (http or https) of the connection."
+
+
+class ElasticsearchNotTrusted(StoreError):
+    """The server's certificate is of a CA that the connection doesn't trust, or for other names."""
+
+    advice = (
+        "Put the path of a file with the CA's certificate (PEM), on the host where this task ran, "
+        "into the connection's extra as `ca_certs`, and connect by a name or an address that the "
+        "server's certificate holds."
+    )
 
 
 class ElasticsearchTimedOut(StoreError):
-    """Elasticsearch did not answer in time."""
+    """Elasticsearch did not answer in time, or it waited in vain for a shard or a master node."""
 
     retriable = True
     advice = (

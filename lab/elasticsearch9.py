@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import sys
 import urllib.request
+from collections.abc import Sequence
 from pathlib import Path
 
 from lab.cache import PLUGIN, Progress, cached, maven
@@ -94,7 +95,16 @@ def elasticsearch9_home(progress: Progress) -> Path:
             progress,
         )
         _separate_module(target)
-        _compile(program, lib)
+        compiler = next(lib.glob("ecj-*.jar"))
+        compile_java(
+            program,
+            _SOURCES / "LabNode.java",
+            compiler=compiler,
+            jars=sorted(lib.glob("*.jar")),
+            target=lib,
+            release=21,
+        )
+        compiler.unlink()
 
     return cached(f"elasticsearch-{VERSION}-{_digest('pom.xml', 'LabNode.java')}", fetch)
 
@@ -206,18 +216,29 @@ def _separate_module(home: Path) -> None:
     (module / "plugin-descriptor.properties").write_text(_DESCRIPTOR, encoding="utf-8")
 
 
-def _compile(program: Path, lib: Path) -> None:
-    """Compile LabNode.java into `lib`, with the compiler that lies there, and remove that.
+def compile_java(
+    program: Path,
+    source: Path,
+    *,
+    compiler: Path,
+    jars: Sequence[Path],
+    target: Path,
+    release: int,
+) -> None:
+    """Compile a file of Java.
 
+    :param program: the Java that runs the compiler
+    :param compiler: the jar of Eclipse's compiler
+    :param jars: what the source imports
+    :param target: the folder that the classes go to
+    :param release: version of Java that has to run them
     :raises LabError: it could not be compiled
     """
-    compiler = next(lib.glob("ecj-*.jar"))
-    jars = ":".join(str(jar) for jar in sorted(lib.glob("*.jar")))
     command = [
-        *(str(program), "-jar", str(compiler), "-source", "21", "-target", "21"),
-        *("-cp", jars, "-d", str(lib), str(_SOURCES / "LabNode.java")),
+        # Not --release: a Java without its compiler lacks the lists of older versions.
+        *(str(program), "-jar", str(compiler), "-source", str(release), "-target", str(release)),
+        *("-cp", ":".join(map(str, jars)), "-d", str(target), str(source)),
     ]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise LabError(f"LabNode.java can't be compiled:\n{done.stdout}{done.stderr}")
-    compiler.unlink()
+        raise LabError(f"{source.name} can't be compiled:\n{done.stdout}{done.stderr}")

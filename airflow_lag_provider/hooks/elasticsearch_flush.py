@@ -15,6 +15,7 @@ from airflow.providers.common.compat.sdk import redact
 from airflow_lag_provider.errors import (
     DocumentRefused,
     ElasticsearchConnectionInvalid,
+    ElasticsearchNotTrusted,
     ElasticsearchTimedOut,
     SpoolFull,
     SpoolUnusable,
@@ -66,7 +67,9 @@ class _Away:
     known: dict[tuple[str, str | None], StoreError] = field(default_factory=dict)
 
     def add(self, conn_id: str, index: str, error: StoreError) -> None:
-        everywhere = error.retriable or isinstance(error, ElasticsearchConnectionInvalid)
+        everywhere = error.retriable or isinstance(
+            error, ElasticsearchConnectionInvalid | ElasticsearchNotTrusted
+        )
         self.known.setdefault((conn_id, None if everywhere else index), error)
 
     def holds(self, path: Path) -> bool:

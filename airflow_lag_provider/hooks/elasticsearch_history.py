@@ -9,7 +9,7 @@ from typing import Any
 
 from airflow_lag_provider.errors import DocumentUnreadable
 from airflow_lag_provider.history import DOCUMENT_FIELDS
-from airflow_lag_provider.hooks.elasticsearch_client import read_error
+from airflow_lag_provider.hooks.elasticsearch_errors import read_error
 from airflow_lag_provider.run import index_name
 
 HORIZON = timedelta(days=7)

@@ -1,14 +1,18 @@
-"""What an index that is already there lacks, the old script's for instance.
+"""What an index that is already there lacks or can't hold, the old script's for instance.
 
 Missing fields are added; nothing that is present is changed, because Elasticsearch can't.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 _EXACT = {"type": "keyword", "ignore_above": 256}
+_LAG_OF_PARTITION = re.compile(r"p\d+")
+# Types of fields that can't hold every lag, and the largest number of each.
+_NARROW = {"byte": 2**7 - 1, "short": 2**15 - 1, "integer": 2**31 - 1}
 
 
 def missing_mapping(wanted: Mapping[str, Any], present: Mapping[str, Any]) -> dict[str, Any]:
@@ -66,3 +70,38 @@ def _pointing_at_exact(field: Mapping[str, Any], texts: frozenset[str]) -> dict[
     if field["type"] == "alias" and field["path"] in texts:
         return {**field, "path": f"{field['path']}.keyword"}
     return dict(field)
+
+
+def narrow_fields(indices: Iterable[Mapping[str, Any]]) -> dict[str, int]:
+    """Return the fields ``p0``, ``p1``, … that can't hold every lag, with their largest number.
+
+    :param indices: the ``mappings`` of an index, or of all behind an alias, any of which may be
+        the one that is written to.
+    """
+    narrow: dict[str, int] = {}
+    for present in indices:
+        for name, field in present.get("properties", {}).items():
+            largest = _NARROW.get(field.get("type"))
+            if largest is not None and _LAG_OF_PARTITION.fullmatch(name):
+                narrow[name] = min(largest, narrow.get(name, largest))
+    return narrow
+
+
+def fitting(source: Mapping[str, Any], narrow: Mapping[str, int]) -> Mapping[str, Any]:
+    """Return a document without the lags that its index can't hold.
+
+    For one of them Elasticsearch would refuse the whole document. ``partitions.left_out`` has the
+    numbers of these partitions; ``lag`` and ``partition`` keep the true figures.
+
+    :param narrow: see :func:`narrow_fields`.
+    """
+    left_out = {name for name, largest in narrow.items() if not _fits(source.get(name), largest)}
+    if not left_out:
+        return source
+    kept = {name: value for name, value in source.items() if name not in left_out}
+    numbers = sorted(int(name.removeprefix("p")) for name in left_out)
+    return {**kept, "partitions": {**source.get("partitions", {}), "left_out": numbers}}
+
+
+def _fits(value: Any, largest: int) -> bool:
+    return not isinstance(value, int) or -largest - 1 <= value <= largest

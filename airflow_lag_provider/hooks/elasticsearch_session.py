@@ -3,29 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
-from importlib.resources import files
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 from elastic_transport import TransportError
-from elasticsearch import (
-    ApiError,
-    AsyncElasticsearch,
-    AuthorizationException,
-    BadRequestError,
-    ConflictError,
-    NotFoundError,
-)
+from elasticsearch import ApiError, AsyncElasticsearch, ConflictError
 
 from airflow_lag_provider.documents import Document
 from airflow_lag_provider.errors import DocumentRefused, IndexUnusable, StoreError
-from airflow_lag_provider.hooks.elasticsearch_client import item_error, read_error, store_error
+from airflow_lag_provider.hooks.elasticsearch_errors import item_error, read_error, store_error
 from airflow_lag_provider.hooks.elasticsearch_history import Question, answers, searches
-from airflow_lag_provider.hooks.elasticsearch_index import missing_mapping
+from airflow_lag_provider.hooks.elasticsearch_index import fitting
+from airflow_lag_provider.hooks.elasticsearch_prepare import prepare
 from airflow_lag_provider.task_log import told
 
 log = logging.getLogger(__name__)
@@ -63,25 +56,33 @@ class Session:
         self._mapping = mapping
         self._where = where
         self._seconds = seconds
-        self._index_is_ready = False
+        # How long the server may wait for a shard or a master: it says then what it waited for,
+        # before the client gives up, which has a third of the time for each request.
+        self._patience = f"{int(seconds / 4 * 1000)}ms"
+        # Fields of the index that can't hold every lag; ``None``: it was not looked at yet.
+        self._narrow: dict[str, int] | None = None
 
     async def write(self, *documents: Document) -> tuple[StoreError | None, ...]:
         """Write documents; one that is there already, as good or better, counts as written.
 
         Their index is created from the mapping when it is missing; one that is there gets the
-        fields that it lacks.
+        fields that it lacks. A lag that a field there can't hold is left out, see
+        :func:`.elasticsearch_index.fitting`.
 
         :return: for each document ``None``, or why that one alone could not be written.
         :raises StoreError: none of them could be written.
         """
-        if not self._index_is_ready:
+        if self._narrow is None:
             try:
                 async with self._limited():
-                    await self._ensure_index()
+                    self._narrow = await prepare(
+                        self._client, self._index, mapping=self._mapping, patience=self._patience
+                    )
             except DocumentRefused as error:
                 # No document was sent yet: somebody can mend this, and each of them fits then.
                 raise IndexUnusable(error.message) from error
-            self._index_is_ready = True
+        if self._narrow:
+            documents = await self._fitting(documents, self._narrow)
         if len(documents) > 1:
             return await self._write_many(documents)
         for document in documents:
@@ -136,7 +137,7 @@ class Session:
         :raises StoreError: it doesn't answer.
         """
         async with self._limited():
-            health = await self._client.cluster.health()
+            health = await self._client.cluster.health(master_timeout=self._patience)
         return f"Cluster {health['cluster_name']} is {health['status']}."
 
     @asynccontextmanager
@@ -147,6 +148,23 @@ class Session:
                 yield
         except (ApiError, TransportError, TimeoutError) as error:
             raise store_error(error, where=self._where) from error
+
+    async def _fitting(
+        self, documents: tuple[Document, ...], narrow: Mapping[str, int]
+    ) -> tuple[Document, ...]:
+        """Return the documents as their index can hold them."""
+        fit = tuple(replace(one, source=fitting(one.source, narrow)) for one in documents)
+        count = sum(new.source is not old.source for new, old in zip(fit, documents, strict=True))
+        if count:
+            await told(
+                log.warning,
+                "A lag is too large for a field p0, p1, … of the index %s, which was made with a "
+                "smaller type than long. It is left out of %d documents, and named in their "
+                "`partitions.left_out`.",
+                self._index,
+                count,
+            )
+        return fit
 
     async def _write_many(self, documents: Sequence[Document]) -> tuple[StoreError | None, ...]:
         """Write documents with as few requests as their size allows; return each one's fate."""
@@ -174,7 +192,9 @@ class Session:
             lines += [{"index": action}, one.source]
         try:
             async with self._limited():
-                answer = await self._client.bulk(index=self._index, operations=lines)
+                answer = await self._client.bulk(
+                    index=self._index, operations=lines, timeout=self._patience
+                )
         except DocumentRefused as error:
             if len(documents) == 1:
                 return [error]
@@ -191,6 +211,7 @@ class Session:
                 document=document.source,
                 version=document.version,
                 version_type="external",
+                timeout=self._patience,
             )
         except ConflictError:
             await told(
@@ -199,43 +220,3 @@ class Session:
                 self._index,
                 document.id,
             )
-
-    async def _ensure_index(self) -> None:
-        """Create the index, or add what it lacks; many tasks may do so at the same time."""
-        wanted = await asyncio.to_thread(index_body, self._mapping)
-        try:
-            # Not `exists`: the answer to HEAD has no body to negotiate the version by.
-            found = await self._client.indices.get_mapping(index=self._index)
-        except NotFoundError:
-            try:
-                await self._client.indices.create(index=self._index, **wanted)
-            except BadRequestError as error:
-                if error.error != "resource_already_exists_exception":
-                    raise
-            else:
-                await told(log.info, "Created the index %s.", self._index)
-            return
-        for name, one in found.items():
-            if missing := missing_mapping(wanted["mappings"], one["mappings"]):
-                await self._complete(name, missing)
-
-    async def _complete(self, index: str, missing: dict[str, Any]) -> None:
-        try:
-            await self._client.indices.put_mapping(index=index, **missing)
-            await told(log.info, "Added missing fields to the index %s.", index)
-        except AuthorizationException as error:
-            # The snapshot is worth more than the types of its fields.
-            await told(
-                log.warning,
-                "The index %s lacks fields of the mapping, and the user may not add them (right "
-                "`manage`). Elasticsearch guesses their types now: %s",
-                index,
-                error.error,
-            )
-
-
-def index_body(mapping: Path | None = None) -> dict[str, Any]:
-    """Return settings and mappings of a new index, from a file of theirs or the package's own."""
-    source = mapping or files("airflow_lag_provider") / "mapping.json"
-    body: dict[str, Any] = json.loads(source.read_text(encoding="utf-8"))
-    return body

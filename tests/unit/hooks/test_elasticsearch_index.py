@@ -1,4 +1,4 @@
-"""What is added to an index that is already there."""
+"""What is added to an index that is already there, and what it can't hold."""
 
 from __future__ import annotations
 
@@ -6,7 +6,11 @@ import json
 from pathlib import Path
 from typing import Any
 
-from airflow_lag_provider.hooks.elasticsearch_index import missing_mapping
+from airflow_lag_provider.hooks.elasticsearch_index import (
+    fitting,
+    missing_mapping,
+    narrow_fields,
+)
 
 WANTED = json.loads((Path(__file__).parents[3] / "include" / "mapping.json").read_text())[
     "mappings"
@@ -65,3 +69,45 @@ def test_templates_of_others_stay_behind_ours() -> None:
     missing = missing_mapping(WANTED, {"dynamic_templates": [theirs]})
     assert missing["dynamic_templates"][-1] == theirs
     assert "lag_of_partition" in missing["dynamic_templates"][0]
+
+
+def test_a_lag_that_an_old_integer_can_not_hold_is_left_out_and_named() -> None:
+    """All else stays: the figures that fit, the true ones beside them, and what was counted."""
+    narrow = narrow_fields([OLD_SCRIPT])
+    source = {
+        "p0": 2**31 - 1,
+        "p3": 2**31,
+        "p5": None,
+        "p17": -(2**31) - 1,
+        "p18": 2**40,
+        "lag": {"max": 2**40},
+        "partitions": {"total": 5},
+    }
+    assert fitting(source, narrow) == {
+        "p0": 2**31 - 1,
+        "p5": None,
+        "p18": 2**40,
+        "lag": {"max": 2**40},
+        "partitions": {"total": 5, "left_out": [3, 17]},
+    }
+    assert source["p3"] == 2**31
+
+
+def test_a_document_that_fits_is_not_touched() -> None:
+    """Also one without figures, and one whose index has longs."""
+    small = {"p0": 1, "partitions": {"total": 1}}
+    assert fitting(small, narrow_fields([OLD_SCRIPT])) is small
+    failure = {"error": {"type": "GroupNotFound"}}
+    assert fitting(failure, narrow_fields([OLD_SCRIPT])) is failure
+    large = {"p0": 2**40}
+    assert fitting(large, narrow_fields([WANTED, {}])) is large
+
+
+def test_of_several_indices_behind_an_alias_the_narrowest_field_counts() -> None:
+    """Any of them may be the one that is written to; fields of other names say nothing."""
+    indices = [
+        {"properties": {"p0": {"type": "long"}, "p1": {"type": "short"}}},
+        {"properties": {"p0": {"type": "integer"}, "p1": {"type": "integer"}}},
+        {"properties": {"port": {"type": "integer"}, "p2x": {"type": "byte"}}},
+    ]
+    assert narrow_fields(indices) == {"p0": 2**31 - 1, "p1": 2**15 - 1}
