@@ -286,7 +286,9 @@ def main(words: Sequence[str] | None = None) -> None:
                 measure(case, lab, minutes=chosen.minutes, warm_up=chosen.warm_up, extra=extra,
                         profile=chosen.profile)
             )  # fmt: skip
-            report.publish(chosen.name, rows, minutes=chosen.minutes)
+            report.publish(
+                chosen.name, rows, minutes=chosen.minutes, warm_up=chosen.warm_up, settings=extra
+            )
 
 
 def _cases(chosen: argparse.Namespace, sizes: Sequence[int]) -> Iterator[Case]:
