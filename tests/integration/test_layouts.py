@@ -146,6 +146,9 @@ def story(
     database.start()
     airflow = _airflow(version, lab, index, folder, database)
     _add_connections(airflow, lab, elasticsearch, folder)
+    # While the first task's document makes its index, nobody can ask that for earlier snapshots.
+    mapping = REPOSITORY / "include" / "mapping.json"
+    elasticsearch.request("PUT", f"/{index}", json.loads(mapping.read_text()))
     calls = folder / "calls"
     calls.touch()
     airflow.start()
