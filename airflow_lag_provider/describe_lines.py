@@ -35,15 +35,19 @@ _STATE = re.compile(
 _PACKAGE = re.compile(r"\b(?:[a-z]\w*\.)+(?=[A-Z])")
 # Instants in milliseconds: they tell nobody anything and make each message its own.
 _INSTANT = re.compile(r", (?:deadlineMs|nextAllowedTryMs)=\d+| at \d{13}(?= )")
-_SECRET = re.compile(r"""(?i)(passw\w*|secret)(\s*[=:]\s*)("[^"]*"?|'[^']*'?|\S+)""")
+# Its value is one word of a shell, whose parts may stand in quotes, as `set -x` and JAAS print it.
+_SECRET = re.compile(
+    r"""(?i)(passw\w*|secret\w*)(["']?\s*[=:]\s*)"""
+    r"""(?:"(?:\\.|[^"\\])*"?|'[^']*'?|\\.|[^\s"'\\])+"""
+)
 
 CAUSE_CHARS = 220
 NAME_CHARS = 80
 
 
 def clean(text: str, limit: int = CAUSE_CHARS) -> str:
-    """Return ``text`` on one line, printable, at most ``limit`` characters long."""
-    line = " ".join(text[: 4 * limit].split())
+    """Return ``text`` on one line, printable, without secrets, at most ``limit`` characters."""
+    line = _SECRET.sub(r"\1\2***", " ".join(text[: 4 * limit].split()))
     shown = "".join(
         c if c.isprintable() else c.encode("unicode_escape").decode() for c in line[: limit + 1]
     )
@@ -57,9 +61,9 @@ def quoted(name: str) -> str:
 
 
 def sentence(cause: str) -> str:
-    """Return a cause for a message: no Java packages, no secrets, ending like a sentence."""
+    """Return a cause for a message: :func:`clean`, no Java packages, ending like a sentence."""
     shorter = _INSTANT.sub("", cause[: 4 * CAUSE_CHARS])
-    text = _SECRET.sub(r"\1\2***", clean(_PACKAGE.sub("", shorter)))
+    text = clean(_PACKAGE.sub("", shorter))
     return text if text.endswith((".", "…")) else text + "."
 
 

@@ -17,6 +17,7 @@ import asyncssh
 from airflow.providers.common.compat.sdk import AirflowException
 
 from airflow_lag_provider.command import split_end_marker
+from airflow_lag_provider.describe_lines import clean
 from airflow_lag_provider.errors import (
     CommandNotRun,
     DescribeTimedOut,
@@ -35,6 +36,7 @@ from airflow_lag_provider.hooks.ssh import LagSSHHook, Link, Links, Target
 COMMANDS_AT_ONCE = 4
 # How long a command waits for a slot on its host, seconds, before its own time limit begins.
 SLOT_SECONDS = 20.0
+_SAID_CHARS = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +48,9 @@ class DescribeOutput:
     :param began_at: when the command was sent; ``None``: not known.
     """
 
-    stdout: str
-    stderr: str
+    # What a host's own scripts print may hold passwords.
+    stdout: str = field(repr=False)
+    stderr: str = field(repr=False)
     exit_code: int
     ended_at: datetime
     began_at: datetime | None = None
@@ -106,7 +109,7 @@ def _output(
         )
         raise CommandNotRun(
             f"The shell on {target.host} ended with {result.exit_status} without running the "
-            f"command, and said: {said.strip():.200}."
+            f"command, and said: {clean(said, _SAID_CHARS)}."
         ) from error
     return DescribeOutput(stdout, stderr, exit_code, datetime.now(UTC), began_at)
 

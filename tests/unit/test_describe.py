@@ -476,6 +476,32 @@ def test_a_line_that_is_not_understood(line: str) -> None:
     assert caught.message.startswith("Line 4 of the output for group 'g' is not understood: ")
 
 
+JAAS = 'PlainLoginModule required username="me" password='
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        f'sasl.jaas.config={JAAS}"geheim";',
+        f'sasl.jaas.config={JAAS}"a \\" geheim";',
+        f"+ export 'KAFKA_OPTS={JAAS}\"geheim\";'",
+        f"+ export 'KAFKA_OPTS={JAAS}'\\''ge geheim'\\'';'",
+        "ssl.key.password = geheim",
+        '{"password": "geheim"}',
+        "sasl.oauthbearer.client.credentials.client.secret=a;geheim",
+        "WARN ignored\nlogin with Password:\tgeheim",
+    ],
+)
+@pytest.mark.parametrize("code", [0, 1, 127])
+def test_no_secret_of_a_line_that_a_script_of_the_host_prints_is_shown(
+    line: str, code: int
+) -> None:
+    """On whichever stream a wrapper or `set -x` prints it, and however the command ends."""
+    for caught in (failure(f"{line}\n{HEADER}", code=code), failure("", line, code)):
+        assert "geheim" not in str(caught)
+    assert "***" in failure("" if code else line, line, code).message
+
+
 def test_the_range_of_64_bits() -> None:
     """Offsets and lag may use all of their 64 bits."""
     top = 2**63 - 1
