@@ -1,8 +1,8 @@
 """What this process knows of the topics' earlier snapshots, and whom it asks when it doesn't.
 
 A process remembers the partitions of the snapshots that it stored in the minute before. What it
-doesn't remember, as after its start, or when another triggerer had the topic, Elasticsearch is
-asked for, and it is looked for among the documents that wait for Elasticsearch on this host.
+doesn't remember, as after its start, or when another triggerer had the topic, is looked for among
+the documents that wait for Elasticsearch on this host, and Elasticsearch is asked for it.
 Nothing here fails a snapshot or holds it up for longer than a few seconds.
 """
 
@@ -23,7 +23,7 @@ from airflow_lag_provider.hooks.elasticsearch_spool import configured_spool
 from airflow_lag_provider.run import Run
 from airflow_lag_provider.shared_work import PerLoop, SharedWork
 from airflow_lag_provider.snapshot import TopicSnapshot
-from airflow_lag_provider.spool_newest import Series, newest_snapshots
+from airflow_lag_provider.spool_newest import Series, Waiting, newest_snapshots
 from airflow_lag_provider.task_log import told
 from airflow_lag_provider.watch import Watch
 
@@ -56,7 +56,7 @@ class _Remembered:
 
 
 _memory: dict[_Key, _Remembered] = {}
-_looks: PerLoop[SharedWork[Mapping[Series, Shape]]] = PerLoop(
+_looks: PerLoop[SharedWork[Mapping[Series, Waiting]]] = PerLoop(
     partial(SharedWork, keep=_SPOOL_SECONDS)
 )
 
@@ -73,7 +73,7 @@ async def known_shapes(watch: Watch, run: Run, *, before: datetime) -> Known:
         if one and _is_of_the_run_before(one, run, before):
             known[topic] = one.shape
     asked = [topic for topic in watch.topics if topic not in known]
-    return {**known, **await _asked(watch, asked, before)} if asked else known
+    return {**known, **await _asked(watch, run, asked, before)} if asked else known
 
 
 def remember(
@@ -113,36 +113,53 @@ def _is_of_the_run_before(one: _Remembered, run: Run, before: datetime) -> bool:
     return one.shape is None or one.shape.at <= before
 
 
-async def _asked(watch: Watch, topics: Sequence[str], before: datetime) -> Known:
-    """Return what was stored before; nothing, with a line in the log, when it can't be said."""
+async def _asked(watch: Watch, run: Run, topics: Sequence[str], before: datetime) -> Known:
+    """Return what was stored before, or waits; with a line in the log where it can't be said."""
+    known: dict[str, Shape | None] = {}
+    try:
+        async with asyncio.timeout(_PATIENCE_SECONDS):
+            waiting = await _waiting(watch)
+            mine = {topic: waiting.get((watch.mirror, watch.group, topic)) for topic in topics}
+            for topic, one in mine.items():
+                if one and _is_the_newest(one, run, before):
+                    known[topic] = one.shape
+            others = [topic for topic in topics if topic not in known]
+            found = await _stored(watch, others, before) if others else {}
+        for topic, shape in found.items():
+            known[topic] = _newest(shape, mine[topic], before)
+    except Exception as error:
+        await told(
+            log.warning,
+            "Earlier snapshots can't be read, so of topics (%d) it isn't known whether partitions "
+            "are missing or changed: %s",
+            len(topics) - len(known),
+            str(error) or type(error).__name__,
+        )
+    return known
+
+
+def _is_the_newest(one: Waiting, run: Run, before: datetime) -> bool:
+    """Return whether nothing newer can be in Elasticsearch: it is that of the run before."""
+    return run.scheduled_at - one.due == _CADENCE and one.shape.at < before
+
+
+async def _stored(watch: Watch, topics: Sequence[str], before: datetime) -> Known:
+    """Return what Elasticsearch has of each topic.
+
+    :raises StoreError: it can't be asked, or not all of it answered.
+    """
     questions = [
         Question(mirror=watch.mirror, group=watch.group, topic=topic, before=before)
         for topic in topics
     ]
-    try:
-        async with asyncio.timeout(_PATIENCE_SECONDS):
-            found = await latest(
-                *questions,
-                elasticsearch_conn_id=watch.elasticsearch_conn_id,
-                index=watch.index,
-            )
-            waiting = await _waiting(watch)
-        shapes = [None if one is None else Shape.of_document(one) for one in found]
-    except Exception as error:
-        await told(
-            log.warning,
-            "Earlier snapshots can't be read, so it isn't known whether partitions are missing or "
-            "changed: %s",
-            str(error) or type(error).__name__,
-        )
-        return {}
-    return {
-        topic: _newest(shape, waiting.get((watch.mirror, watch.group, topic)), before)
-        for topic, shape in zip(topics, shapes, strict=True)
-    }
+    found = await latest(
+        *questions, elasticsearch_conn_id=watch.elasticsearch_conn_id, index=watch.index
+    )
+    shapes = (None if one is None else Shape.of_document(one) for one in found)
+    return dict(zip(topics, shapes, strict=True))
 
 
-async def _waiting(watch: Watch) -> Mapping[Series, Shape]:
+async def _waiting(watch: Watch) -> Mapping[Series, Waiting]:
     """Return what the documents tell that wait for the task's index; read once for many tasks.
 
     :raises StoreError: the spool can't be read.
@@ -157,11 +174,11 @@ async def _waiting(watch: Watch) -> Mapping[Series, Shape]:
     )
 
 
-def _newest(stored: Shape | None, waiting: Shape | None, before: datetime) -> Shape | None:
+def _newest(stored: Shape | None, waiting: Waiting | None, before: datetime) -> Shape | None:
     """Return the newer one of two shapes of a topic."""
-    if waiting is None or not before - HORIZON <= waiting.at < before:
+    if waiting is None or not before - HORIZON <= waiting.shape.at < before:
         return stored
-    return waiting if stored is None or stored.at < waiting.at else stored
+    return waiting.shape if stored is None or stored.at < waiting.shape.at else stored
 
 
 def _keep(key: _Key, new: _Remembered) -> None:

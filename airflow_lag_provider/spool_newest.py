@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
@@ -23,7 +24,18 @@ Series = tuple[str, str, str]
 MOST_BYTES = 16 << 20
 
 
-def newest_snapshots(spool: SpoolDirectory, *, conn_id: str, index: str) -> dict[Series, Shape]:
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """What a document tells that waits.
+
+    :param due: the scheduled instant of its run, with time zone.
+    """
+
+    due: datetime
+    shape: Shape
+
+
+def newest_snapshots(spool: SpoolDirectory, *, conn_id: str, index: str) -> dict[Series, Waiting]:
     """Return what is known after the newest scheduled snapshot of each topic that waits.
 
     Only those whose own earlier snapshots were known count (``partitions.missing`` is there).
@@ -32,16 +44,17 @@ def newest_snapshots(spool: SpoolDirectory, *, conn_id: str, index: str) -> dict
     :param index: and this index, which may hold ``%Y``, ``%m``, ``%d`` and ``%H``.
     :raises SpoolUnusable: the directory can't be read.
     """
-    newest: dict[Series, Shape] = {}
+    newest: dict[Series, Waiting] = {}
     for path in _last_written(spool.files(conn_id=conn_id, kind="waiting")):
         for entry in _entries(path):
-            if not _counts(entry, index):
+            due = _due(entry)
+            if due is None or index_name(index, scheduled_at=due) != entry.index:
                 continue
             source = entry.source
             series = source["mirror"], source["group"], source["topic"]
             shape = Shape.of_document(source)
-            if series not in newest or newest[series].at < shape.at:
-                newest[series] = shape
+            if series not in newest or newest[series].shape.at < shape.at:
+                newest[series] = Waiting(due, shape)
     return newest
 
 
@@ -66,10 +79,12 @@ def _entries(path: Path) -> Iterator[Entry]:
                 yield Entry.from_line(line)
 
 
-def _counts(entry: Entry, index: str) -> bool:
-    """Return whether an entry is a scheduled snapshot for the index; no failure has partitions."""
+def _due(entry: Entry) -> datetime | None:
+    """Return when a scheduled snapshot's run was due; ``None``: it is none, or can't be compared.
+
+    A failure has no partitions.
+    """
     run = entry.source.get("airflow", {})
     if run.get("run_type") != "scheduled" or "missing" not in entry.source.get("partitions", {}):
-        return False
-    due = datetime.fromisoformat(run["scheduled_at"])
-    return index_name(index, scheduled_at=due) == entry.index
+        return None
+    return datetime.fromisoformat(run["scheduled_at"])

@@ -28,6 +28,7 @@ from airflow_lag_provider.hooks.elasticsearch import Document, LagElasticsearchH
 from airflow_lag_provider.hooks.elasticsearch_history import HORIZON, Question
 from airflow_lag_provider.hooks.elasticsearch_spool import configured_spool
 from airflow_lag_provider.run import Run
+from airflow_lag_provider.spool_newest import Waiting
 from airflow_lag_provider.watch import Watch
 
 DUE = datetime(2026, 11, 22, 13, 35, tzinfo=UTC)
@@ -116,6 +117,13 @@ def spool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     assert found
     yield found.directory
     found.release()
+
+
+def waits(spool: Path, topic: str) -> list[Mapping[str, Any]]:
+    """Return the documents of a topic that wait, in the order in which they came."""
+    lines = [line for path in spool.glob("*.waiting.jsonl") for line in path.open("rb")]
+    found = [json.loads(line)["source"] for line in lines]
+    return [one for one in found if one["topic"] == topic]
 
 
 @pytest.fixture
@@ -294,11 +302,42 @@ def test_a_snapshot_that_still_waits_is_the_one_before(
     minute(0, {0: 5})
     store.refused = True
     minute(1, {0: 5, 1: 5})
-    (waits,) = spool.glob("*.waiting.jsonl")
-    assert json.loads(waits.read_bytes())["source"]["partitions"]["changed"] == "grew"
+    assert waits(spool, "orders")[0]["partitions"]["changed"] == "grew"
     recall._memory.clear()
     store.refused = False
     assert "changed" not in minute(2, {0: 5, 1: 5})["partitions"]
+
+
+def test_what_waits_from_the_minute_before_is_known_while_elasticsearch_is_away(
+    minute: Any, store: Store, spool: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """After a restart only the topics without such a document are asked for, and unknown."""
+    store.refused = True
+    minute(0, {0: 5, 1: 5})
+    store.error = ElasticsearchUnreachable("No.")
+    recall._memory.clear()
+    store.questions.clear()
+    minute(1, {0: 6})
+    assert waits(spool, "orders")[-1]["partitions"]["missing_ids"] == [1]
+    assert store.questions == []
+    recall._memory.clear()
+    minute(2, {0: 7}, watch=replace(WATCH, topics=("orders", "clicks")))
+    assert waits(spool, "orders")[-1]["partitions"]["missing_ids"] == [1]
+    assert "missing" not in waits(spool, "clicks")[-1]["partitions"]
+    assert store.questions == [1]
+    assert "of topics (1) it isn't known" in caplog.text
+
+
+def test_what_waits_from_earlier_minutes_need_not_be_the_newest(
+    minute: Any, store: Store, spool: Path
+) -> None:
+    """What came since may be in Elasticsearch, which can't be asked."""
+    store.refused = True
+    minute(0, {0: 5, 1: 5})
+    store.error = ElasticsearchUnreachable("No.")
+    recall._memory.clear()
+    minute(2, {0: 6})
+    assert "missing" not in waits(spool, "orders")[-1]["partitions"]
 
 
 @pytest.mark.parametrize(
@@ -310,12 +349,14 @@ def test_of_what_is_stored_and_what_waits_the_newer_one_counts(
 ) -> None:
     """But nothing that is later than the describe that is compared with it."""
 
-    def shape(minute: int | None) -> Shape | None:
-        at = DUE + timedelta(minutes=minute or 0)
-        return minute and Shape(at=at, ends={}, missing=frozenset(), whole=False)
+    def shape(minute: int) -> Shape:
+        at = DUE + timedelta(minutes=minute)
+        return Shape(at=at, ends={}, missing=frozenset(), whole=False)
 
     before = DUE + timedelta(minutes=3)
-    assert recall._newest(shape(stored), shape(waiting), before) == shape(newest)
+    waits = waiting and Waiting(DUE + timedelta(minutes=waiting), shape(waiting))
+    found = recall._newest(stored and shape(stored), waits, before)
+    assert found == (newest and shape(newest))
 
 
 def test_a_spool_that_can_not_be_read_leaves_it_unknown(

@@ -47,7 +47,9 @@ def snapshot(
 def newest(spool: Spool) -> dict[tuple[str, str, str], int]:
     """Return how many partitions the newest snapshots have."""
     found = newest_snapshots(spool, conn_id="es", index="lag-%Y")
-    return {series: len(shape.ends) for series, shape in found.items()}
+    for one in found.values():
+        assert one.shape.at == one.due + timedelta(seconds=3)
+    return {series: len(one.shape.ends) for series, one in found.items()}
 
 
 def test_the_newest_of_each_topic_is_found_wherever_it_waits(spool: Spool) -> None:
