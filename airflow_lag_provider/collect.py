@@ -17,7 +17,7 @@ from airflow_lag_provider.cadence import Cadence
 from airflow_lag_provider.describe import GroupDescription, Reading
 from airflow_lag_provider.describe_lines import quoted
 from airflow_lag_provider.errors import DescribeTimedOut, LagError
-from airflow_lag_provider.shared_work import PerLoop, SharedWork, detached
+from airflow_lag_provider.shared_work import LaneBusy, PerLoop, SharedWork, detached
 from airflow_lag_provider.ssh_sessions import DescribeOutput, Sessions
 from airflow_lag_provider.task_log import told
 
@@ -28,6 +28,9 @@ KEPT_SECONDS = 60.0
 # How long a describe waits for the last one of its group, seconds, before it asks for a slot on its
 # host and then its own time limit begins.
 PATIENCE_SECONDS = 20.0
+# What begins with its minute may wait longer, as long as its time limit ends before the next one
+# begins: else, while a broker hangs, each minute's commands would begin later than the last one's.
+_MINUTE_SECONDS = 60.0
 # All who waited for a describe go on when it ends: so many of them in one turn of the event loop,
 # so that a thousand topics don't block it.
 CALLERS_AT_ONCE = 20
@@ -110,12 +113,14 @@ async def collect(
     if isinstance(occasion, datetime) and attempt == 1:
         due = room.cadence.next_due(shared, occasion)
         if due and due > datetime.now(UTC):
-            room.begin(due, lambda: result(due, 1, patience=PATIENCE_SECONDS + timeout))
+            patience = max(PATIENCE_SECONDS, _MINUTE_SECONDS - timeout)
+            room.begin(due, lambda: result(due, 1, patience=patience))
     try:
         collected = await result(occasion, attempt)
-    except TimeoutError as error:
+    except LaneBusy as error:
         raise DescribeTimedOut(
-            f"Another describe of group {quoted(group)} did not end in time for this one to begin."
+            f"Another describe of group {quoted(group)}, which began at {error.since:%H:%M:%S} "
+            "UTC, did not end in time for this one to begin."
         ) from error
     except LagError as error:
         # One for each caller, who may add notes to it.

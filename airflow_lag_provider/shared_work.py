@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Coroutine, Hashable
 from contextvars import Context
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any, Generic, TypeVar
 
 ResultT = TypeVar("ResultT")
@@ -52,6 +53,17 @@ class _Piece(Generic[ResultT]):
     waiting: int = 0
 
 
+class LaneBusy(TimeoutError):
+    """A lane was not free in time.
+
+    :param since: when the work began that has it.
+    """
+
+    def __init__(self, since: datetime) -> None:
+        super().__init__(f"busy since {since}")
+        self.since = since
+
+
 class SharedWork(Generic[ResultT]):
     """Gives all callers that name the same key one result, or the same exception.
 
@@ -64,7 +76,8 @@ class SharedWork(Generic[ResultT]):
     def __init__(self, *, keep: float) -> None:
         self._keep = keep
         self._pieces: dict[Hashable, _Piece[ResultT]] = {}
-        self._lanes: dict[Hashable, asyncio.Task[ResultT]] = {}
+        # By lane: the task that has it, and since when.
+        self._lanes: dict[Hashable, tuple[asyncio.Task[ResultT], datetime]] = {}
 
     def __len__(self) -> int:
         return len(self._pieces)
@@ -83,7 +96,7 @@ class SharedWork(Generic[ResultT]):
 
         :param lane: of two pieces of work in one lane the second waits for the end of the first.
         :param patience: how long it waits, seconds.
-        :raises TimeoutError: the lane was not free in time.
+        :raises LaneBusy: the lane was not free in time.
         """
         piece = self._pieces.get(key)
         if piece is None:
@@ -112,12 +125,17 @@ class SharedWork(Generic[ResultT]):
     async def _in_lane(
         self, lane: Hashable, patience: float, work: Callable[[], Coroutine[Any, Any, ResultT]]
     ) -> ResultT:
-        async with asyncio.timeout(patience):
-            # Again and again: of several that wait, another one may have been faster.
-            while lane in self._lanes:
-                await asyncio.wait([self._lanes[lane]])
+        clock = asyncio.get_running_loop().time
+        deadline = clock() + patience
+        # Again and again: of several that wait, another one may have been faster.
+        while busy := self._lanes.get(lane):
+            other, since = busy
+            ended, _ = await asyncio.wait([other], timeout=deadline - clock())
+            if not ended:
+                raise LaneBusy(since)
         task = asyncio.current_task()
-        self._lanes[lane] = task  # type: ignore[assignment]  # it is the one made in _begin
+        # It is the one made in _begin.
+        self._lanes[lane] = task, datetime.now(UTC)  # type: ignore[assignment]
         try:
             return await work()
         finally:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine
 from contextvars import ContextVar
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
-from airflow_lag_provider.shared_work import PerLoop, SharedWork, detached
+from airflow_lag_provider.shared_work import LaneBusy, PerLoop, SharedWork, detached
 
 TASK = ContextVar[str]("TASK")
 
@@ -157,14 +158,16 @@ def test_two_pieces_of_one_lane_never_run_at_the_same_time() -> None:
 
 
 def test_a_lane_that_stays_busy_ends_the_wait_with_a_timeout() -> None:
-    """The second gives up in time; the first is not touched."""
+    """The second gives up in time and says since when the first runs, which is not touched."""
 
     async def story() -> None:
         shared, job = SharedWork[str](keep=60), Job()
         first = asked(shared, job)
         await a_moment()
-        with pytest.raises(TimeoutError):
+        began = datetime.now(UTC)
+        with pytest.raises(LaneBusy) as caught:
             await asked(shared, job, "13:36", patience=0.02)
+        assert caught.value.since < began
         job.go.set()
         assert await first == "done"
 
