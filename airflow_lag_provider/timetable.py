@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from pendulum import DateTime
 
 _MINUTE = timedelta(minutes=1)
-# The smallest step of a time.
-_INSTANT = timedelta(microseconds=1)
 
 
 class EveryMinute(CronTriggerTimetable):
@@ -44,18 +42,27 @@ class EveryMinute(CronTriggerTimetable):
         """Return nothing: every one is the same."""
         return {}
 
-    # A minute needs no cron expression to be worked out.
+    # A minute needs no cron expression to be worked out. As there, an instant that starts one stays
+    # as it is, whatever its time zone, and all others are UTC.
     def _align_to_prev(self, current: DateTime) -> DateTime:
-        return current.replace(second=0, microsecond=0)
+        start = _minute_of(current)
+        return current if start == current else start
 
     def _align_to_next(self, current: DateTime) -> DateTime:
-        return self._get_next(current - _INSTANT)
+        start = _minute_of(current)
+        return current if start == current else start + _MINUTE
 
     def _get_next(self, current: DateTime) -> DateTime:
-        return self._align_to_prev(current) + _MINUTE
+        return _minute_of(current) + _MINUTE
 
     def _get_prev(self, current: DateTime) -> DateTime:
-        return self._align_to_prev(current - _INSTANT)
+        start = _minute_of(current)
+        return start - _MINUTE if start == current else start
+
+
+def _minute_of(current: DateTime) -> DateTime:
+    """Return the start of the minute that an instant is in, in UTC."""
+    return current.in_timezone("UTC").replace(second=0, microsecond=0)
 
 
 @cache

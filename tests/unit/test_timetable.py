@@ -18,13 +18,23 @@ from hypothesis import strategies as st
 from airflow_lag_provider.timetable import EveryMinute, TimetablePlugin, every_minute
 
 CRON = CronTriggerTimetable("* * * * *", timezone="UTC")
+ZONES = ("UTC", "Europe/Berlin", "America/St_Johns", "Asia/Kathmandu")
 # Half of them on the second, a part of those on the minute, where answers change.
-instants = st.datetimes(datetime(2000, 1, 1), datetime(2100, 1, 1)).flatmap(
-    lambda at: st.sampled_from(
-        [at, at.replace(microsecond=0), at.replace(second=0, microsecond=0)]
-    ).map(lambda one: pendulum.instance(one, tz="UTC"))
+instants = st.builds(
+    lambda at, zone: pendulum.instance(at, tz="UTC").in_timezone(zone),
+    st.datetimes(datetime(2000, 1, 1), datetime(2100, 1, 1)).flatmap(
+        lambda at: st.sampled_from(
+            [at, at.replace(microsecond=0), at.replace(second=0, microsecond=0)]
+        )
+    ),
+    st.sampled_from(ZONES),
 )
 since = st.none() | instants
+
+
+def text(interval: DataInterval) -> tuple[str, str]:
+    """Return an interval as a run's id shows it, with the offset of its time zone."""
+    return interval.start.isoformat(), interval.end.isoformat()
 
 
 @given(now=instants, last=since, earliest=since, latest=since, catchup=st.booleans())
@@ -44,6 +54,9 @@ def test_it_names_the_runs_that_airflows_cron_timetable_names(
             for one in (every_minute(), CRON)
         )
     assert ours == airflows
+    if ours and airflows:
+        assert text(ours.data_interval) == text(airflows.data_interval)
+        assert ours.run_after.isoformat() == airflows.run_after.isoformat()
 
 
 @given(at=instants)
@@ -52,7 +65,17 @@ def test_a_run_by_hand_has_the_interval_that_airflows_cron_timetable_gives_it(
 ) -> None:
     """A run by hand at any instant belongs to the same interval."""
     ours = every_minute().infer_manual_data_interval(run_after=at)
-    assert ours == CRON.infer_manual_data_interval(run_after=at)
+    assert text(ours) == text(CRON.infer_manual_data_interval(run_after=at))
+
+
+@given(at=instants)
+def test_the_minutes_around_an_instant_are_those_of_airflows_cron_timetable(
+    at: pendulum.DateTime,
+) -> None:
+    """Also where a person gives a local time, as for a backfill."""
+    for step in ("_align_to_prev", "_align_to_next", "_get_next", "_get_prev"):
+        ours, airflows = (getattr(one, step)(at) for one in (every_minute(), CRON))
+        assert (step, ours.isoformat()) == (step, airflows.isoformat())
 
 
 def test_the_ui_shows_it_as_a_cron_expression() -> None:
