@@ -21,7 +21,7 @@ from pathlib import Path
 from airflow_lag_provider.errors import SpoolFull
 from airflow_lag_provider.spool_directory import SpoolDirectory
 from airflow_lag_provider.spool_entry import Entry, Kind
-from airflow_lag_provider.spool_file import SpoolFile
+from airflow_lag_provider.spool_file import SpoolFile, disown_all
 
 DEFAULT_MAX_BYTES = 1 << 30
 # A file that is larger gets no more documents. It is read as a whole, and sent as a whole before
@@ -104,9 +104,9 @@ class Spool(SpoolDirectory):
     def forget(self) -> None:
         """Drop what a forked process has of its parent's: the files stay the parent's."""
         self._lock = threading.Lock()
-        own, self._own = self._own, {}
-        for file in own.values():
-            file.disown()
+        self._own = {}
+        # Also those that a flush of the parent held in the moment of the fork.
+        disown_all()
 
     def _append(self, entries: Sequence[Entry], kind: Kind) -> None:
         for conn_id in dict.fromkeys(one.conn_id for one in entries):

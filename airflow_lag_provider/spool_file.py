@@ -13,6 +13,8 @@ import threading
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
+from time import sleep
+from weakref import WeakSet
 
 from airflow_lag_provider.spool_entry import Entry, FileName, Kind
 
@@ -20,19 +22,24 @@ log = logging.getLogger(__name__)
 
 _FLAGS = os.O_RDWR | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
 _MODE = 0o600
+# Whoever asks whether a file is owned holds its lock for a moment; so it is tried again.
+_TRIES = 4
+_PAUSE_SECONDS = 0.002
+_open: WeakSet[SpoolFile] = WeakSet()
 
 
 class SpoolFile:
     """A file whose lock this process holds, until it is closed. Blocking; for any thread.
 
     :param path: where it is.
-    :param fd: its open descriptor, locked.
+    :param fd: its open descriptor, which it closes.
     """
 
     def __init__(self, path: Path, fd: int) -> None:
         self.path = path
         self._fd = fd
         self._lock = threading.RLock()
+        _open.add(self)
 
     def __del__(self) -> None:
         # A thread may have taken it over for somebody who was cancelled meanwhile.
@@ -46,12 +53,16 @@ class SpoolFile:
         """
         while True:
             path = directory / str(FileName.new(conn_id, kind))
-            fd = os.open(path, _FLAGS | os.O_CREAT | os.O_EXCL, _MODE)
-            if _locked(fd, path):
-                sync_directory(directory)
-                return cls(path, fd)
+            file = cls(path, os.open(path, _FLAGS | os.O_CREAT | os.O_EXCL, _MODE))
+            try:
+                if _locked(file._fd, path):
+                    sync_directory(directory)
+                    return file
+            except BaseException:
+                file.close()
+                raise
             # Somebody took it over before it was locked, and found it empty.
-            os.close(fd)
+            file.close()
 
     @classmethod
     def take(cls, path: Path) -> SpoolFile | None:
@@ -67,11 +78,11 @@ class SpoolFile:
             fd = os.open(path, _FLAGS)
         except FileNotFoundError:
             return None
-        if name is None or not _locked(fd, path):
-            os.close(fd)
-            return None
         file = cls(path, fd)
         try:
+            if name is None or not _locked(fd, path):
+                file.close()
+                return None
             mine = path.with_name(str(name.taken_over()))
             os.rename(path, mine)
             file.path = mine
@@ -174,19 +185,25 @@ class SpoolFile:
     def _rewrite(self, content: bytes) -> None:
         """Put a file with other content, and locked, in the place of this one, all at once."""
         new = self._unfinished
-        fd = os.open(new, _FLAGS | os.O_CREAT | os.O_TRUNC, _MODE)
+        fresh = SpoolFile(new, os.open(new, _FLAGS | os.O_CREAT | os.O_TRUNC, _MODE))
         try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            _write(fd, content)
-            os.fsync(fd)
+            fcntl.flock(fresh._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _write(fresh._fd, content)
+            os.fsync(fresh._fd)
             os.rename(new, self.path)
         except BaseException:
-            os.close(fd)
+            fresh.close()
             new.unlink(missing_ok=True)
             raise
-        self._fd, old = fd, self._fd
-        os.close(old)
+        self._fd, fresh._fd = fresh._fd, self._fd
+        fresh.close()
         sync_directory(self.path.parent)
+
+
+def disown_all() -> None:
+    """Close all files of a forked process that its parent had open; they stay the parent's."""
+    for file in list(_open):
+        file.disown()
 
 
 def is_owned(path: Path) -> bool:
@@ -206,11 +223,16 @@ def is_owned(path: Path) -> bool:
 
 def _locked(fd: int, path: Path) -> bool:
     """Lock an open file; return whether that went well and the path still leads to it."""
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return os.path.samestat(os.fstat(fd), os.stat(path))
-    except (BlockingIOError, FileNotFoundError):
-        return False
+    for tries_left in reversed(range(_TRIES)):
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return os.path.samestat(os.fstat(fd), os.stat(path))
+        except FileNotFoundError:
+            return False
+        except BlockingIOError:
+            if tries_left:
+                sleep(_PAUSE_SECONDS)
+    return False
 
 
 def _read(fd: int) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import random
 import resource
@@ -20,6 +21,7 @@ from typing import Any
 import pytest
 
 from airflow_lag_provider import spool as module
+from airflow_lag_provider import spool_file
 from airflow_lag_provider.errors import SpoolFull, SpoolUnusable
 from airflow_lag_provider.spool import Spool, spool_at
 from airflow_lag_provider.spool_directory import AWAY_SECONDS
@@ -231,6 +233,72 @@ def test_a_fork_does_not_keep_its_parents_files(spool: Spool) -> None:
         assert taken(spool) == ["parent"]
     finally:
         os.killpg(running.pid, signal.SIGKILL)
+
+
+def test_a_fork_does_not_keep_what_its_parent_sends(spool: Spool) -> None:
+    """A file that a flush holds in the moment of a fork is free when the flush ends."""
+    code = """
+        from airflow_lag_provider.spool import spool_at
+        spool = spool_at(Path(sys.argv[1]), 10**9)
+        spool.append([entry('1'), entry('2')])
+        spool.release()
+        held = spool.take(*spool.files())
+        held.keep(held.entries()[:1])
+        read, write = os.pipe()
+        if os.fork() == 0:
+            os.write(write, b'x')
+            os.close(1), os.close(2)
+            time.sleep(60)
+        os.read(read, 1)
+        print(spool_file.is_owned(held.path))
+        held.close()
+        print(spool_file.is_owned(held.path), flush=True)
+        die()
+    """
+    running = program(code, spool.directory, start_new_session=True)
+    out, err = running.communicate(timeout=60)
+    try:
+        assert out.split() == ["True", "False"], err
+    finally:
+        os.killpg(running.pid, signal.SIGKILL)
+
+
+def test_a_file_that_somebody_only_asks_about_can_be_taken(
+    spool: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`airflow-lag spool` holds its lock for a moment, and is no owner."""
+    spool.append([entry("1")])
+    spool.release()
+    (path,) = spool.files()
+    asking = os.open(path, os.O_RDONLY)
+    fcntl.flock(asking, fcntl.LOCK_SH)
+    monkeypatch.setattr(spool_file, "sleep", lambda _: os.close(asking))
+    file = spool.take(path)
+    assert file is not None
+    file.close()
+
+
+@pytest.mark.parametrize("fails_at", ["sync_directory", "_locked"])
+def test_a_file_that_can_not_be_made_or_taken_is_not_kept_open(
+    spool: Spool, monkeypatch: pytest.MonkeyPatch, fails_at: str
+) -> None:
+    """A disk that fails in that moment costs no descriptor, and the file is nobody's."""
+    spool.append([entry("1")])
+    spool.release()
+    (path,) = spool.files()
+
+    def fails(*_: Any) -> None:
+        raise OSError("disk")
+
+    before = os.listdir("/proc/self/fd")
+    monkeypatch.setattr(spool_file, fails_at, fails)
+    with pytest.raises(OSError, match="disk"):
+        SpoolFile.create(spool.directory, conn_id="es", kind="waiting")
+    if fails_at == "_locked":
+        with pytest.raises(OSError, match="disk"):
+            SpoolFile.take(path)
+    assert os.listdir("/proc/self/fd") == before
+    assert not any(map(is_owned, spool.files()))
 
 
 DEATHS = {
