@@ -60,6 +60,10 @@ def store_error(error: Exception, *, where: str) -> StoreError:
         return kind(f"No connection to Elasticsearch, {where}: {_shortened(error.message)}.")
     if not isinstance(error, ApiError):
         raise TypeError(f"not an error of the client: {error!r}")
+    return _answer_error(error, where)
+
+
+def _answer_error(error: ApiError, where: str) -> StoreError:
     message = f"Elasticsearch, {where}, said {error.status_code}: {_reason(error)}."
     if isinstance(error, UnsupportedProductError):
         return ElasticsearchConnectionInvalid(message)

@@ -6,7 +6,7 @@ Missing fields are added; nothing that is present is changed, because Elasticsea
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 _EXACT = {"type": "keyword", "ignore_above": 256}
@@ -72,19 +72,16 @@ def _pointing_at_exact(field: Mapping[str, Any], texts: frozenset[str]) -> dict[
     return dict(field)
 
 
-def narrow_fields(indices: Iterable[Mapping[str, Any]]) -> dict[str, int]:
+def narrow_fields(present: Mapping[str, Any]) -> dict[str, int]:
     """Return the fields ``p0``, ``p1``, … that can't hold every lag, with their largest number.
 
-    :param indices: the ``mappings`` of an index, or of all behind an alias, any of which may be
-        the one that is written to.
+    :param present: the ``mappings`` of the index that is written to.
     """
-    narrow: dict[str, int] = {}
-    for present in indices:
-        for name, field in present.get("properties", {}).items():
-            largest = _NARROW.get(field.get("type"))
-            if largest is not None and _LAG_OF_PARTITION.fullmatch(name):
-                narrow[name] = min(largest, narrow.get(name, largest))
-    return narrow
+    return {
+        name: _NARROW[field["type"]]
+        for name, field in present.get("properties", {}).items()
+        if field.get("type") in _NARROW and _LAG_OF_PARTITION.fullmatch(name)
+    }
 
 
 def fitting(source: Mapping[str, Any], narrow: Mapping[str, int]) -> Mapping[str, Any]:

@@ -54,7 +54,7 @@ def tasks(server: Elasticsearch, monkeypatch: pytest.MonkeyPatch) -> Tasks:
     """The server without our index, and the usual connection."""
     tasks = Tasks(server, monkeypatch)
     tasks.connect(server.connection(WRITER))
-    server.request("DELETE", f"/{INDEX},{INDEX}-1,{INDEX}-2?ignore_unavailable=true")
+    server.request("DELETE", f"/{INDEX},{INDEX}-1,{INDEX}-2,{INDEX}-3?ignore_unavailable=true")
     return tasks
 
 
@@ -196,6 +196,41 @@ def test_an_alias_that_names_no_index_to_write_to(
     tasks.server.request("POST", "/_aliases", {"actions": [{"add": chosen}]})
     assert len(asyncio.run(flush(spool)).sent) == 1
     assert tasks.documents().keys() == {"waiting"}
+
+
+def test_an_old_index_behind_the_alias_that_takes_no_fields(
+    server: Elasticsearch, tasks: Tasks, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Only the one that is written to has to take them; of the others the log says so."""
+    old = {"mappings": {"properties": {"p0": {"type": "short"}}}}
+    block = "index.blocks.read_only"
+    for number in (1, 2, 3):
+        chosen = {"aliases": {INDEX: {"is_write_index": number == 3}}}
+        tasks.server.request("PUT", f"/{INDEX}-{number}", {**(old if number < 3 else {}), **chosen})
+    tasks.server.request("PUT", f"/{INDEX}-1/_settings", {block: True})
+    tasks.connect(server.connection(SUPERUSER))
+    lags = (2**40, 7)
+    try:
+        assert tasks.run("run", lags=lags).result
+    finally:
+        tasks.server.request("PUT", f"/{INDEX}-1/_settings", {block: None})
+    assert f"The index {INDEX}-1, which isn't written to" in caplog.text
+    (found,) = search(server, index=f"{INDEX}-3")
+    assert (found["_source"]["p0"], found["_source"]["p1"]) == lags
+    mappings = tasks.server.request("GET", f"/{INDEX}/_mapping")
+    has_all = {name: "lag" in one["mappings"]["properties"] for name, one in mappings.items()}
+    assert has_all == {f"{INDEX}-1": False, f"{INDEX}-2": True, f"{INDEX}-3": True}
+
+
+def test_the_rights_of_the_readme_suffice_for_an_alias(server: Elasticsearch, tasks: Tasks) -> None:
+    """Which index is written to is found with them, and measured alone."""
+    for number, kind in ((1, "short"), (2, "long")):
+        chosen = {"aliases": {INDEX: {"is_write_index": number == 2}}}
+        field = {"mappings": {"properties": {"p0": {"type": kind}}}}
+        tasks.server.request("PUT", f"/{INDEX}-{number}", {**field, **chosen})
+    assert tasks.run("run", lags=(2**40,)).result
+    (found,) = search(server, index=f"{INDEX}-2")
+    assert found["_source"]["p0"] == 2**40
 
 
 def test_an_index_that_is_gone_and_must_not_come_back_by_itself(tasks: Tasks) -> None:
