@@ -265,6 +265,20 @@ def test_an_index_that_has_no_room_for_our_fields(
     assert tasks.documents().keys() == {"waiting"}
 
 
+def test_a_document_that_brings_more_fields_than_the_index_takes(
+    tasks: Tasks, spool: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It waits until somebody raises the limit; smaller ones are written meanwhile."""
+    assert tasks.run("before").result
+    limit = "index.mapping.total_fields.limit"
+    tasks.change_index({limit: 5})
+    unusable(tasks, monkeypatch, "Limit of total fields", limit, lags=(1,) * 10)
+    assert tasks.run("small").result
+    tasks.change_index({limit: 1100})
+    assert len(asyncio.run(flush(spool)).sent) == 1
+    assert tasks.documents().keys() == {"before", "waiting", "small"}
+
+
 def test_a_lag_that_an_old_field_can_not_hold_is_left_out_of_it_alone(
     server: Elasticsearch, tasks: Tasks
 ) -> None:
@@ -295,15 +309,17 @@ def document(run_id: str) -> Document:
     return Document(id=run_id, version=1, source=source)
 
 
-def unusable(tasks: Tasks, monkeypatch: pytest.MonkeyPatch, *words: str) -> None:
+def unusable(
+    tasks: Tasks, monkeypatch: pytest.MonkeyPatch, *words: str, lags: tuple[int, ...] = LAGS
+) -> None:
     """Assert that a task can't use the index, and that with a spool its document waits."""
     with monkeypatch.context() as without:
         without.delenv("AIRFLOW__LAG__SPOOL_DIR")
-        failed = tasks.run("failed")
+        failed = tasks.run("failed", lags=lags)
     assert type(failed.error) is IndexUnusable
     assert not failed.retried
     assert all(word in failed.text for word in ("elastic", *words))
-    waiting = tasks.run("waiting")
+    waiting = tasks.run("waiting", lags=lags)
     assert waiting.result
     assert waiting.result["waiting"] == 1
 
