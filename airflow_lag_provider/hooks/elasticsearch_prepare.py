@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 async def prepare(
     client: AsyncElasticsearch, index: str, *, mapping: Path | None, patience: str
-) -> dict[str, int]:
+) -> dict[str, range]:
     """Create an index, or add what it lacks; many tasks may do so at the same time.
 
     Behind an alias the index that is written to counts. The others are searched together with it

@@ -60,7 +60,7 @@ class Session:
         # before the client gives up, which has a third of the time for each request.
         self._patience = f"{int(seconds / 4 * 1000)}ms"
         # Fields of the index that can't hold every lag; ``None``: it was not looked at yet.
-        self._narrow: dict[str, int] | None = None
+        self._narrow: dict[str, range] | None = None
 
     async def write(self, *documents: Document) -> tuple[StoreError | None, ...]:
         """Write documents; one that is there already, as good or better, counts as written.
@@ -150,7 +150,7 @@ class Session:
             raise store_error(error, where=self._where) from error
 
     async def _fitting(
-        self, documents: tuple[Document, ...], narrow: Mapping[str, int]
+        self, documents: tuple[Document, ...], narrow: Mapping[str, range]
     ) -> tuple[Document, ...]:
         """Return the documents as their index can hold them."""
         fit = tuple(replace(one, source=fitting(one.source, narrow)) for one in documents)
@@ -158,8 +158,8 @@ class Session:
         if count:
             await told(
                 log.warning,
-                "A lag is too large for a field p0, p1, … of the index %s, which was made with a "
-                "smaller type than long. It is left out of %d documents, and named in their "
+                "A lag doesn't fit into a field p0, p1, … of the index %s, which was made with "
+                "another type than long. It is left out of %d documents, and named in their "
                 "`partitions.left_out`.",
                 self._index,
                 count,

@@ -284,10 +284,11 @@ def test_a_lag_that_an_old_field_can_not_hold_is_left_out_of_it_alone(
 ) -> None:
     """The document says which ones, and the true figures stand beside them."""
     old = {f"p{number}": {"type": "integer"} for number in range(18)}
+    old |= {f"p{number}": {"type": "float"} for number in (4, 5)}
     old |= {"@timestamp": {"type": "date"}, "topic": {"type": "text"}}
     tasks.server.request("PUT", f"/{INDEX}", {"mappings": {"properties": old}})
     tasks.connect(server.connection(SUPERUSER))
-    lags = (2**31, 2**31 - 1, 2**40, 5)
+    lags = (2**31, 2**31 - 1, 2**40, 5, 2**24 + 1, 2**24)
     assert tasks.run("run", lags=lags).result
     (found,) = search(server, partitions__left_out=2, lag__max=2**40)
     one = found["_source"]
@@ -296,8 +297,9 @@ def test_a_lag_that_an_old_field_can_not_hold_is_left_out_of_it_alone(
         "topic": "orders",
         "p1": 2**31 - 1,
         "p3": 5,
+        "p5": 2**24,
     }
-    assert one["partitions"]["left_out"] == [0, 2]
+    assert one["partitions"]["left_out"] == [0, 2, 4]
     assert one["lag"]["total"] == sum(lags)
     assert [row["lag"] for row in one["partition"]] == list(lags)
     mapping = tasks.server.request("GET", f"/{INDEX}/_mapping")[INDEX]["mappings"]
