@@ -42,6 +42,8 @@ _OF_THE_INDEX = (
     "maximum normal shards open",
     FIELDS_USED_UP,
 )
+# How the client says that it could not write a request; of an answer it says "deserialize".
+_NOT_SENT = "Unable to serialize"
 # The request was too large; whoever says so, the documents can be sent one by one.
 _TOO_LARGE = 413
 
@@ -55,6 +57,10 @@ def store_error(error: Exception, *, where: str) -> StoreError:
     if isinstance(error, ConnectionTimeout | TimeoutError):
         return ElasticsearchTimedOut(f"No answer in time from Elasticsearch, {where}.")
     if isinstance(error, SerializationError):
+        if error.message.startswith(_NOT_SENT):
+            return DocumentRefused(
+                f"It is no JSON, so it was not sent: {_shortened(error.message)}."
+            )
         return _not_elasticsearch(where)
     if isinstance(error, TransportError):
         kind = (

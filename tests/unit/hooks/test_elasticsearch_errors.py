@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from elastic_transport import ConnectionError as ClientConnectionError
 from elastic_transport import ConnectionTimeout, SerializationError, TlsError
+from elasticsearch.serializer import JsonSerializer, NdjsonSerializer
 
 from airflow_lag_provider import errors
 from airflow_lag_provider.hooks.elasticsearch_errors import item_error, store_error
@@ -60,6 +61,17 @@ def test_an_index_that_is_gone_and_a_document_that_does_not_fit_are_told_apart(
         "error": dict(zip(("type", "reason"), words, strict=True)),
     }
     assert type(item_error(item)) is kind
+
+
+def test_a_document_that_can_not_be_written_as_json_is_not_the_answers_fault() -> None:
+    """The client has one error for both ways; only an answer may be another one next time."""
+    for client in (JsonSerializer(), NdjsonSerializer()):
+        with pytest.raises(SerializationError) as sent:
+            client.dumps([{"topic": object()}])
+        assert type(store_error(sent.value, where="here")) is errors.DocumentRefused
+        with pytest.raises(SerializationError) as came:
+            client.loads(b"<html>")
+        assert type(store_error(came.value, where="here")) is errors.ElasticsearchUnreachable
 
 
 PAGE = "<html><body>Moved</body></html>"
