@@ -80,6 +80,30 @@ def test_a_request_that_is_refused_as_a_whole_is_no_word_on_each_document() -> N
     assert sizes == [8, 4, 2, 2, 1, 1, 4]
 
 
+@pytest.mark.parametrize("names", [("1",), ("1", "2")])
+def test_seeing_to_the_index_and_writing_have_one_limit_together(names: tuple[str, ...]) -> None:
+    """A task's own limit counts on it, where each of the two takes more than half."""
+    limit = 0.2
+
+    async def get_mapping(**_: Any) -> Any:
+        await asyncio.sleep(0.6 * limit)
+        return {"lag": {"mappings": index_body()["mappings"]}}
+
+    async def index(**_: Any) -> None:
+        await asyncio.sleep(0.6 * limit)
+
+    async def bulk(**_: Any) -> Any:
+        await asyncio.sleep(0.6 * limit)
+        return {"items": [{"index": {"_index": "lag", "status": 201}}] * len(names)}
+
+    client: Any = SimpleNamespace(
+        indices=SimpleNamespace(get_mapping=get_mapping), index=index, bulk=bulk
+    )
+    session = Session(client, index="lag", mapping=None, where="here", seconds=limit)
+    with pytest.raises(errors.ElasticsearchTimedOut):
+        asyncio.run(session.write(*(Document(name, 1, {}) for name in names)))
+
+
 def test_what_a_template_made_of_a_new_index_is_looked_at_too(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
