@@ -30,7 +30,7 @@ from airflow_lag_provider.watch import Watch
 
 log = logging.getLogger(__name__)
 
-# Reading the connection and writing (15 s), for one callback.
+# For one callback: what Elasticsearch has not taken by then waits in the spool.
 _LIMIT_SECONDS = 20.0
 # For all of one process: the DAG processor calls for hundreds of tasks one after the other, and is
 # killed after 50 s (`dag_file_processor_timeout`) with all that it has not yet done.
@@ -59,12 +59,18 @@ def run_ended_by_airflow(context: Any) -> None:
 
 
 async def leave_documents(
-    watch: Watch, run: Run, *, reason: str, task_id: str | None = None
+    watch: Watch,
+    run: Run,
+    *,
+    reason: str,
+    task_id: str | None = None,
+    patience: float | None = None,
 ) -> None:
     """Write the failure ``EndedByAirflow`` of each topic that has no document of this run.
 
     :param reason: what is known of why Airflow ended the task.
     :param task_id: another task of the run, of which nobody says which try it was.
+    :param patience: see :func:`.elasticsearch_spool.store`.
     :raises StoreError: one of them could not be written, and doesn't wait in the spool.
     """
     # Not with a DAG file.
@@ -81,6 +87,7 @@ async def leave_documents(
         *documents,
         elasticsearch_conn_id=watch.elasticsearch_conn_id,
         index=run.index_name(watch.index),
+        patience=patience,
     )
     if refused := next((one for one in fates if isinstance(one, StoreError)), None):
         raise refused
@@ -141,17 +148,21 @@ async def _leave_all(watches: Mapping[str, Watch], run: Run, *, reason: str, lim
     from airflow_lag_provider.hooks.elasticsearch_spool import settle
 
     end = asyncio.get_running_loop().time() + limit
-    async with asyncio.timeout_at(end):
-        await asyncio.gather(
-            *(
-                leave_documents(watch, run, reason=reason, task_id=task_id)
-                for task_id, watch in watches.items()
-            )
-        )
+    results = await asyncio.gather(
+        *(
+            leave_documents(watch, run, reason=reason, task_id=task_id, patience=limit)
+            for task_id, watch in watches.items()
+        ),
+        # One task's error must not end the others with the event loop.
+        return_exceptions=True,
+    )
     # What waited before must not make these documents look lost.
     with suppress(TimeoutError):
         async with asyncio.timeout_at(end):
             await settle()
+    for one in results:
+        if one is not None:
+            raise one
 
 
 def _reason(context: Mapping[str, Any]) -> str | None:

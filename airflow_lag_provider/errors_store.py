@@ -25,10 +25,10 @@ class ElasticsearchConnectionNotRead(StoreError):
 
 
 class ElasticsearchUnreachable(StoreError):
-    """No connection to any of the hosts, or TLS failed on the way."""
+    """No connection to any of the hosts, TLS failed, or what answered is not Elasticsearch."""
 
     retriable = True
-    advice = "Check hosts, port and scheme (http or https) of the connection."
+    advice = "Check hosts, port and scheme (http or https) of the connection, and proxies between."
 
 
 class ElasticsearchNotTrusted(StoreError):

@@ -32,13 +32,20 @@ _WAITED_IN_VAIN = (
     "process_cluster_event_timeout_exception",
     "cluster_block_exception",
 )
+FIELDS_USED_UP = "Limit of total fields"
+"""What an error says when the index takes no more fields; documents with fewer may still fit."""
 _BLOCKED = ("cluster_block_exception", "index_closed")
 # What an error says whose cause is the state of the index or of the cluster, not a document.
 _OF_THE_INDEX = (
     "index_not_found_exception",
     "no write index is defined",
     "maximum normal shards open",
+    FIELDS_USED_UP,
 )
+# How the client says that it could not write a request; of an answer it says "deserialize".
+_NOT_SENT = "Unable to serialize"
+# The request was too large; whoever says so, the documents can be sent one by one.
+_TOO_LARGE = 413
 
 
 def store_error(error: Exception, *, where: str) -> StoreError:
@@ -50,9 +57,11 @@ def store_error(error: Exception, *, where: str) -> StoreError:
     if isinstance(error, ConnectionTimeout | TimeoutError):
         return ElasticsearchTimedOut(f"No answer in time from Elasticsearch, {where}.")
     if isinstance(error, SerializationError):
-        return ElasticsearchUnreachable(
-            f"What answered at {where} is not Elasticsearch, perhaps a proxy."
-        )
+        if error.message.startswith(_NOT_SENT):
+            return DocumentRefused(
+                f"It is no JSON, so it was not sent: {_shortened(error.message)}."
+            )
+        return _not_elasticsearch(where)
     if isinstance(error, TransportError):
         kind = (
             ElasticsearchNotTrusted if _NOT_TRUSTED in error.message else ElasticsearchUnreachable
@@ -60,10 +69,29 @@ def store_error(error: Exception, *, where: str) -> StoreError:
         return kind(f"No connection to Elasticsearch, {where}: {_shortened(error.message)}.")
     if not isinstance(error, ApiError):
         raise TypeError(f"not an error of the client: {error!r}")
+    return _answer_error(error, where)
+
+
+def _answer_error(error: ApiError, where: str) -> StoreError:
     message = f"Elasticsearch, {where}, said {error.status_code}: {_reason(error)}."
     if isinstance(error, UnsupportedProductError):
         return ElasticsearchConnectionInvalid(message)
-    return _kind(error.status_code, str(error.body))(message)
+    kind = _kind(error.status_code, str(error.body))
+    if kind is DocumentRefused and error.status_code != _TOO_LARGE and not _has_a_type(error.body):
+        return _not_elasticsearch(where, f" It said {error.status_code}: {_reason(error)}.")
+    return kind(message)
+
+
+def _not_elasticsearch(where: str, said: str = "") -> StoreError:
+    return ElasticsearchUnreachable(
+        f"What answered at {where} is not Elasticsearch, perhaps a proxy.{said}"
+    )
+
+
+def _has_a_type(body: Any) -> bool:
+    """Return whether an answer names the type of its error, as all of Elasticsearch's do."""
+    details = body.get("error") if isinstance(body, dict) else None
+    return isinstance(details, dict) and "type" in details
 
 
 def item_error(item: Mapping[str, Any]) -> StoreError | None:

@@ -22,6 +22,7 @@ from airflow_lag_provider.errors import (
     StoreError,
 )
 from airflow_lag_provider.hooks.elasticsearch import Document, LagElasticsearchHook
+from airflow_lag_provider.hooks.elasticsearch_errors import FIELDS_USED_UP
 from airflow_lag_provider.hooks.elasticsearch_session import Session
 from airflow_lag_provider.shared_work import detached
 from airflow_lag_provider.spool import Spool
@@ -62,11 +63,19 @@ class Flushed:
 
 @dataclass(slots=True)
 class _Away:
-    """What is not tried any more in one flush: a connection, or one index of it."""
+    """What is not tried any more in one flush: a connection, or one index of it.
+
+    :param too_wide: by connection and index why some documents alone are not there: others have
+        fewer fields, and may find room.
+    """
 
     known: dict[tuple[str, str | None], StoreError] = field(default_factory=dict)
+    too_wide: dict[tuple[str, str], StoreError] = field(default_factory=dict)
 
     def add(self, conn_id: str, index: str, error: StoreError) -> None:
+        if FIELDS_USED_UP in error.message:
+            self.too_wide.setdefault((conn_id, index), error)
+            return
         everywhere = error.retriable or isinstance(
             error, ElasticsearchConnectionInvalid | ElasticsearchNotTrusted
         )
@@ -116,7 +125,7 @@ async def flush(spool: Spool, *, conn_id: str | None = None, kind: Kind = "waiti
                 known = isinstance(error, SpoolUnusable | OSError)
                 text = "The file %s of the spool can't be dealt with: %s"
                 await told(log.warning, text, path, error, exc_info=None if known else error)
-    flushed.reasons += map(str, away.known.values())
+    flushed.reasons += map(str, [*away.known.values(), *away.too_wide.values()])
     return flushed
 
 

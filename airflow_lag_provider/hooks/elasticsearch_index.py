@@ -6,13 +6,22 @@ Missing fields are added; nothing that is present is changed, because Elasticsea
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 _EXACT = {"type": "keyword", "ignore_above": 256}
 _LAG_OF_PARTITION = re.compile(r"p\d+")
-# Types of fields that can't hold every lag, and the largest number of each.
-_NARROW = {"byte": 2**7 - 1, "short": 2**15 - 1, "integer": 2**31 - 1}
+# Types of fields that can't hold every lag, and the whole numbers that each of them holds exactly.
+# Others Elasticsearch refuses, together with their whole document, or rounds.
+_NARROW = {
+    "byte": range(-(2**7), 2**7),
+    "short": range(-(2**15), 2**15),
+    "integer": range(-(2**31), 2**31),
+    "unsigned_long": range(2**64),
+    "half_float": range(-(2**11), 2**11 + 1),
+    "float": range(-(2**24), 2**24 + 1),
+    "double": range(-(2**53), 2**53 + 1),
+}
 
 
 def missing_mapping(wanted: Mapping[str, Any], present: Mapping[str, Any]) -> dict[str, Any]:
@@ -72,30 +81,28 @@ def _pointing_at_exact(field: Mapping[str, Any], texts: frozenset[str]) -> dict[
     return dict(field)
 
 
-def narrow_fields(indices: Iterable[Mapping[str, Any]]) -> dict[str, int]:
-    """Return the fields ``p0``, ``p1``, … that can't hold every lag, with their largest number.
+def narrow_fields(present: Mapping[str, Any]) -> dict[str, range]:
+    """Return the fields ``p0``, ``p1``, … that can't hold every lag, with those that they can.
 
-    :param indices: the ``mappings`` of an index, or of all behind an alias, any of which may be
-        the one that is written to.
+    :param present: the ``mappings`` of the index that is written to.
     """
-    narrow: dict[str, int] = {}
-    for present in indices:
-        for name, field in present.get("properties", {}).items():
-            largest = _NARROW.get(field.get("type"))
-            if largest is not None and _LAG_OF_PARTITION.fullmatch(name):
-                narrow[name] = min(largest, narrow.get(name, largest))
-    return narrow
+    return {
+        name: _NARROW[field["type"]]
+        for name, field in present.get("properties", {}).items()
+        if field.get("type") in _NARROW and _LAG_OF_PARTITION.fullmatch(name)
+    }
 
 
-def fitting(source: Mapping[str, Any], narrow: Mapping[str, int]) -> Mapping[str, Any]:
+def fitting(source: Mapping[str, Any], narrow: Mapping[str, range]) -> Mapping[str, Any]:
     """Return a document without the lags that its index can't hold.
 
-    For one of them Elasticsearch would refuse the whole document. ``partitions.left_out`` has the
+    For one of them Elasticsearch would refuse the whole document, or store another number.
+    ``partitions.left_out`` has the
     numbers of these partitions; ``lag`` and ``partition`` keep the true figures.
 
     :param narrow: see :func:`narrow_fields`.
     """
-    left_out = {name for name, largest in narrow.items() if not _fits(source.get(name), largest)}
+    left_out = {name for name, lags in narrow.items() if not _fits(source.get(name), lags)}
     if not left_out:
         return source
     kept = {name: value for name, value in source.items() if name not in left_out}
@@ -103,5 +110,5 @@ def fitting(source: Mapping[str, Any], narrow: Mapping[str, int]) -> Mapping[str
     return {**kept, "partitions": {**source.get("partitions", {}), "left_out": numbers}}
 
 
-def _fits(value: Any, largest: int) -> bool:
-    return not isinstance(value, int) or -largest - 1 <= value <= largest
+def _fits(value: Any, lags: range) -> bool:
+    return not isinstance(value, int) or value in lags

@@ -60,21 +60,22 @@ class Session:
         # before the client gives up, which has a third of the time for each request.
         self._patience = f"{int(seconds / 4 * 1000)}ms"
         # Fields of the index that can't hold every lag; ``None``: it was not looked at yet.
-        self._narrow: dict[str, int] | None = None
+        self._narrow: dict[str, range] | None = None
 
     async def write(self, *documents: Document) -> tuple[StoreError | None, ...]:
         """Write documents; one that is there already, as good or better, counts as written.
 
         Their index is created from the mapping when it is missing; one that is there gets the
         fields that it lacks. A lag that a field there can't hold is left out, see
-        :func:`.elasticsearch_index.fitting`.
+        :func:`.elasticsearch_index.fitting`. All of that has the time of one call.
 
         :return: for each document ``None``, or why that one alone could not be written.
         :raises StoreError: none of them could be written.
         """
+        end = self._end()
         if self._narrow is None:
             try:
-                async with self._limited():
+                async with self._limited(end):
                     self._narrow = await prepare(
                         self._client, self._index, mapping=self._mapping, patience=self._patience
                     )
@@ -84,9 +85,9 @@ class Session:
         if self._narrow:
             documents = await self._fitting(documents, self._narrow)
         if len(documents) > 1:
-            return await self._write_many(documents)
+            return await self._write_many(documents, end)
         for document in documents:
-            async with self._limited():
+            async with self._limited(end):
                 await self._write_one(document)
         return (None,) * len(documents)
 
@@ -140,17 +141,24 @@ class Session:
             health = await self._client.cluster.health(master_timeout=self._patience)
         return f"Cluster {health['cluster_name']} is {health['status']}."
 
+    def _end(self) -> float:
+        """Return when a call that begins now has to end, by the event loop's clock."""
+        return asyncio.get_running_loop().time() + self._seconds
+
     @asynccontextmanager
-    async def _limited(self) -> AsyncIterator[None]:
-        """Limit the time; raise whatever the client raises as an error of this package."""
+    async def _limited(self, end: float | None = None) -> AsyncIterator[None]:
+        """Limit the time; raise whatever the client raises as an error of this package.
+
+        :param end: of a call that has several parts.
+        """
         try:
-            async with asyncio.timeout(self._seconds):
+            async with asyncio.timeout_at(self._end() if end is None else end):
                 yield
         except (ApiError, TransportError, TimeoutError) as error:
             raise store_error(error, where=self._where) from error
 
     async def _fitting(
-        self, documents: tuple[Document, ...], narrow: Mapping[str, int]
+        self, documents: tuple[Document, ...], narrow: Mapping[str, range]
     ) -> tuple[Document, ...]:
         """Return the documents as their index can hold them."""
         fit = tuple(replace(one, source=fitting(one.source, narrow)) for one in documents)
@@ -158,20 +166,22 @@ class Session:
         if count:
             await told(
                 log.warning,
-                "A lag is too large for a field p0, p1, … of the index %s, which was made with a "
-                "smaller type than long. It is left out of %d documents, and named in their "
+                "A lag doesn't fit into a field p0, p1, … of the index %s, which was made with "
+                "another type than long. It is left out of %d documents, and named in their "
                 "`partitions.left_out`.",
                 self._index,
                 count,
             )
         return fit
 
-    async def _write_many(self, documents: Sequence[Document]) -> tuple[StoreError | None, ...]:
+    async def _write_many(
+        self, documents: Sequence[Document], end: float
+    ) -> tuple[StoreError | None, ...]:
         """Write documents with as few requests as their size allows; return each one's fate."""
         fates: list[StoreError | None] = []
         for start in range(0, len(documents), _BULK_DOCUMENTS):
             try:
-                fates += await self._write_together(documents[start : start + _BULK_DOCUMENTS])
+                fates += await self._write_together(documents[start : start + _BULK_DOCUMENTS], end)
             except StoreError as error:
                 if not fates:
                     raise
@@ -180,7 +190,9 @@ class Session:
                 return (*fates, *(type(error)(error.message) for _ in range(left)))
         return tuple(fates)
 
-    async def _write_together(self, documents: Sequence[Document]) -> list[StoreError | None]:
+    async def _write_together(
+        self, documents: Sequence[Document], end: float
+    ) -> list[StoreError | None]:
         """Write documents with one request; one that is refused as a whole is sent in halves.
 
         It was too large (413), or one of the documents made it unreadable; the others are not
@@ -191,7 +203,7 @@ class Session:
             action = {"_id": one.id, "version": one.version, "version_type": "external"}
             lines += [{"index": action}, one.source]
         try:
-            async with self._limited():
+            async with self._limited(end):
                 answer = await self._client.bulk(
                     index=self._index, operations=lines, timeout=self._patience
                 )
@@ -200,7 +212,7 @@ class Session:
                 return [error]
             half = len(documents) // 2
             halves = (documents[:half], documents[half:])
-            return [fate for one in halves for fate in await self._write_together(one)]
+            return [fate for one in halves for fate in await self._write_together(one, end)]
         return [item_error(item["index"]) for item in answer["items"]]
 
     async def _write_one(self, document: Document) -> None:

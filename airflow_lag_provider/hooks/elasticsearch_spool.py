@@ -123,17 +123,23 @@ def _limit() -> int | None:
     return int(text) if text.isdecimal() else None
 
 
-async def store(*documents: Document, elasticsearch_conn_id: str, index: str) -> tuple[Fate, ...]:
+async def store(
+    *documents: Document, elasticsearch_conn_id: str, index: str, patience: float | None = None
+) -> tuple[Fate, ...]:
     """Write documents, or keep them in the spool when Elasticsearch doesn't take them now.
 
     What it refuses for good goes to the dead letters, and is an error all the same.
 
+    :param patience: seconds after which Elasticsearch is taken for one that doesn't answer, where
+        the caller has less time than everything on the way there may take.
     :return: for each document ``None``, that it waits, or why it is neither written nor waits.
     """
     spool = configured_spool()
     if spool is None:
         try:
-            return await write(*documents, elasticsearch_conn_id=elasticsearch_conn_id, index=index)
+            return await _write(
+                documents, conn_id=elasticsearch_conn_id, index=index, patience=patience
+            )
         except StoreError as error:
             return (error,) * len(documents)
     await _look_once(spool)
@@ -148,13 +154,27 @@ async def store(*documents: Document, elasticsearch_conn_id: str, index: str) ->
         )
         for one in documents
     ]
-    fates = await _tried(spool, documents, conn_id=elasticsearch_conn_id, index=index)
+    fates = await _tried(
+        spool, documents, conn_id=elasticsearch_conn_id, index=index, patience=patience
+    )
     pairs = list(zip(entries, fates, strict=True))
     if refused := [with_reason(one, why) for one, why in pairs if why and _is_refused(why)]:
         await _keep_refused(spool, refused)
     away = [(entry, fate) for entry, fate in pairs if fate and not _is_refused(fate)]
     waits = await _keep(spool, away) if away else None
     return tuple(fate if fate is None or _is_refused(fate) else waits for fate in fates)
+
+
+async def _write(
+    documents: Sequence[Document], *, conn_id: str, index: str, patience: float | None
+) -> tuple[StoreError | None, ...]:
+    try:
+        async with asyncio.timeout(patience):
+            return await write(*documents, elasticsearch_conn_id=conn_id, index=index)
+    except TimeoutError as error:
+        raise ElasticsearchTimedOut(
+            f"Elasticsearch, connection {conn_id}, took nothing in the time there was."
+        ) from error
 
 
 async def _look_once(spool: Spool) -> None:
@@ -183,7 +203,12 @@ async def _look_for_stranded(spool: Spool, *, conn_id: str) -> None:
 
 
 async def _tried(
-    spool: Spool, documents: Sequence[Document], *, conn_id: str, index: str
+    spool: Spool,
+    documents: Sequence[Document],
+    *,
+    conn_id: str,
+    index: str,
+    patience: float | None,
 ) -> Sequence[StoreError | None]:
     """Write documents, unless Elasticsearch did not answer a moment ago."""
     room = _rooms.get()
@@ -193,7 +218,7 @@ async def _tried(
         )
         return (error,) * len(documents)
     try:
-        fates = await write(*documents, elasticsearch_conn_id=conn_id, index=index)
+        fates = await _write(documents, conn_id=conn_id, index=index, patience=patience)
     except StoreError as raised:
         error = raised
         if isinstance(error, ElasticsearchTimedOut):

@@ -6,8 +6,10 @@ How each version of Airflow calls the callback is the matter of the integration 
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -55,7 +57,11 @@ class Store:
         self.indices: list[tuple[str, str]] = []
 
     async def write(
-        self, *documents: Document, elasticsearch_conn_id: str, index: str
+        self,
+        *documents: Document,
+        elasticsearch_conn_id: str,
+        index: str,
+        patience: float | None = None,
     ) -> tuple[Any, ...]:
         self.indices.append((elasticsearch_conn_id, index))
         self.documents += documents
@@ -196,21 +202,60 @@ def test_a_document_that_is_refused_is_named_with_its_reason(
     assert caplog.text.count("Field p0 is a date.") == 2
 
 
-def test_where_elasticsearch_hangs_the_callbacks_of_a_process_end_in_time(
-    store: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    """The first takes all the time there is, and the runs of the others are named."""
+@pytest.fixture
+def waited(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Elasticsearch, or Airflow before it, doesn't answer; returns how many documents wait."""
     waited = []
 
-    async def write(*_: Any, **__: Any) -> Any:
-        waited.append(1)
+    async def write(*documents: Document, **_: Any) -> Any:
+        waited.append(len(documents))
         await asyncio.sleep(60)
 
-    monkeypatch.setattr(elasticsearch_spool, "store", write)
+    monkeypatch.setattr(elasticsearch_spool, "write", write)
+    monkeypatch.setattr(ended, "_spent", 0.0)
+    return waited
+
+
+def test_where_elasticsearch_hangs_the_documents_wait_in_the_spool(
+    waited: list[int],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The callback's own limit ends the attempt, not the document; the next one waits for none."""
+    caplog.set_level(logging.INFO)
+    monkeypatch.setenv("AIRFLOW__LAG__SPOOL_DIR", str(tmp_path / "spool"))
+    monkeypatch.setattr(ended, "_LIMIT_SECONDS", 0.05)
+    spool = elasticsearch_spool.configured_spool()
+    assert spool
+    try:
+        for run_id in ("first", "second"):
+            ended_by_airflow(
+                context(dag_run=SimpleNamespace(**{**vars(DAG_RUN), "run_id": run_id}))
+            )
+        lines = [line for path in spool.files() for line in path.read_bytes().splitlines()]
+    finally:
+        spool.release()
+    kept = [json.loads(line)["source"] for line in lines]
+    assert waited == [2]
+    assert [(one["airflow"]["run_id"], one["topic"]) for one in kept] == [
+        *(("first", "orders"), ("first", "clicks")),
+        *(("second", "orders"), ("second", "clicks")),
+    ]
+    assert {one["error"]["type"] for one in kept} == {"EndedByAirflow"}
+    assert caplog.text.count("Those without a document got one: orders, clicks.") == 2
+    assert "No document could be left" not in caplog.text
+
+
+def test_where_elasticsearch_hangs_the_callbacks_of_a_process_end_in_time(
+    waited: list[int], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Without a spool the first takes all the time, and the runs of the others are named."""
     monkeypatch.setattr(ended, "_TOGETHER_SECONDS", 0.02)
     for _ in range(4):
         ended_by_airflow(context())
-    assert len(waited) == 1
+    assert waited == [2]
+    assert "took nothing in the time there was" in caplog.text
     left = "no document is left of the run scheduled__13:35 of DAG consumer_lag.oasis"
     assert caplog.text.count(left) == 3
 
@@ -245,6 +290,27 @@ def test_one_task_that_can_not_be_read_costs_the_others_nothing(
     run_ended_by_airflow(context(dag=dag, reason="task_failure"))
     assert [one.source["topic"] for one in store.documents] == ["clicks"]
     assert "No document could be left of task a" in caplog.text
+
+
+def test_one_task_whose_document_is_refused_costs_the_others_nothing(
+    store: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """They are still being written when it is known, and their event loop waits for them."""
+
+    async def write(*documents: Document, **_: Any) -> tuple[Any, ...]:
+        if documents[0].source["topic"] == "orders":
+            return (DocumentRefused("Field p0 is a date."),)
+        await asyncio.sleep(0.02)
+        store.documents += documents
+        return (None,)
+
+    monkeypatch.setattr(elasticsearch_spool, "store", write)
+    dag = DAG("consumer_lag.oasis", schedule=None, start_date=datetime(2024, 1, 1, tzinfo=UTC))
+    for topic in ("orders", "clicks"):
+        task(dag=dag, task_id=topic, topics=[topic])
+    run_ended_by_airflow(context(dag=dag, reason="task_failure"))
+    assert [one.source["topic"] for one in store.documents] == ["clicks"]
+    assert "Field p0 is a date." in caplog.text
 
 
 def test_when_a_run_failed_each_of_its_tasks_gets_its_documents(store: Store) -> None:

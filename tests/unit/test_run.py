@@ -5,7 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 
-from airflow_lag_provider.run import ENDED_VERSION, SUCCESS_VERSION, Run
+from airflow_lag_provider import recall
+from airflow_lag_provider.collect import PATIENCE_SECONDS
+from airflow_lag_provider.hooks.elasticsearch import READ_SECONDS
+from airflow_lag_provider.hooks.elasticsearch_client import DEFAULT_REQUEST_TIMEOUT
+from airflow_lag_provider.hooks.elasticsearch_spool import SETTLE_SECONDS
+from airflow_lag_provider.run import ENDED_VERSION, EXECUTION_MARGIN, SUCCESS_VERSION, Run
+from airflow_lag_provider.ssh_sessions import SLOT_SECONDS
 
 RUN = Run(
     dag_id="consumer_lag.oasis.orders",
@@ -72,3 +78,16 @@ def test_only_scheduled_runs_of_a_minute_share_a_describe() -> None:
     assert other_dag.occasion == RUN.occasion
     assert by_hand.occasion != RUN.occasion
     assert by_hand.occasion == replace(by_hand, task_id="clicks").occasion
+
+
+def test_all_that_a_run_may_wait_for_fits_into_its_margin() -> None:
+    """Turn, slot, earlier snapshots, connection, writing and spool leave Airflow ten seconds."""
+    waits = (
+        PATIENCE_SECONDS,
+        SLOT_SECONDS,
+        recall._PATIENCE_SECONDS,
+        READ_SECONDS,
+        3 * DEFAULT_REQUEST_TIMEOUT,
+        SETTLE_SECONDS,
+    )
+    assert timedelta(seconds=sum(waits) + 10) <= EXECUTION_MARGIN

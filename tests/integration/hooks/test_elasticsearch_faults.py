@@ -54,7 +54,7 @@ def tasks(server: Elasticsearch, monkeypatch: pytest.MonkeyPatch) -> Tasks:
     """The server without our index, and the usual connection."""
     tasks = Tasks(server, monkeypatch)
     tasks.connect(server.connection(WRITER))
-    server.request("DELETE", f"/{INDEX},{INDEX}-1,{INDEX}-2?ignore_unavailable=true")
+    server.request("DELETE", f"/{INDEX},{INDEX}-1,{INDEX}-2,{INDEX}-3?ignore_unavailable=true")
     return tasks
 
 
@@ -198,6 +198,41 @@ def test_an_alias_that_names_no_index_to_write_to(
     assert tasks.documents().keys() == {"waiting"}
 
 
+def test_an_old_index_behind_the_alias_that_takes_no_fields(
+    server: Elasticsearch, tasks: Tasks, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Only the one that is written to has to take them; of the others the log says so."""
+    old = {"mappings": {"properties": {"p0": {"type": "short"}}}}
+    block = "index.blocks.read_only"
+    for number in (1, 2, 3):
+        chosen = {"aliases": {INDEX: {"is_write_index": number == 3}}}
+        tasks.server.request("PUT", f"/{INDEX}-{number}", {**(old if number < 3 else {}), **chosen})
+    tasks.server.request("PUT", f"/{INDEX}-1/_settings", {block: True})
+    tasks.connect(server.connection(SUPERUSER))
+    lags = (2**40, 7)
+    try:
+        assert tasks.run("run", lags=lags).result
+    finally:
+        tasks.server.request("PUT", f"/{INDEX}-1/_settings", {block: None})
+    assert f"The index {INDEX}-1, which isn't written to" in caplog.text
+    (found,) = search(server, index=f"{INDEX}-3")
+    assert (found["_source"]["p0"], found["_source"]["p1"]) == lags
+    mappings = tasks.server.request("GET", f"/{INDEX}/_mapping")
+    has_all = {name: "lag" in one["mappings"]["properties"] for name, one in mappings.items()}
+    assert has_all == {f"{INDEX}-1": False, f"{INDEX}-2": True, f"{INDEX}-3": True}
+
+
+def test_the_rights_of_the_readme_suffice_for_an_alias(server: Elasticsearch, tasks: Tasks) -> None:
+    """Which index is written to is found with them, and measured alone."""
+    for number, kind in ((1, "short"), (2, "long")):
+        chosen = {"aliases": {INDEX: {"is_write_index": number == 2}}}
+        field = {"mappings": {"properties": {"p0": {"type": kind}}}}
+        tasks.server.request("PUT", f"/{INDEX}-{number}", {**field, **chosen})
+    assert tasks.run("run", lags=(2**40,)).result
+    (found,) = search(server, index=f"{INDEX}-2")
+    assert found["_source"]["p0"] == 2**40
+
+
 def test_an_index_that_is_gone_and_must_not_come_back_by_itself(tasks: Tasks) -> None:
     """Where no write may create an index, the session says so, and the next one creates it."""
 
@@ -230,15 +265,30 @@ def test_an_index_that_has_no_room_for_our_fields(
     assert tasks.documents().keys() == {"waiting"}
 
 
+def test_a_document_that_brings_more_fields_than_the_index_takes(
+    tasks: Tasks, spool: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It waits until somebody raises the limit; smaller ones are written meanwhile."""
+    assert tasks.run("before").result
+    limit = "index.mapping.total_fields.limit"
+    tasks.change_index({limit: 5})
+    unusable(tasks, monkeypatch, "Limit of total fields", limit, lags=(1,) * 10)
+    assert tasks.run("small").result
+    tasks.change_index({limit: 1100})
+    assert len(asyncio.run(flush(spool)).sent) == 1
+    assert tasks.documents().keys() == {"before", "waiting", "small"}
+
+
 def test_a_lag_that_an_old_field_can_not_hold_is_left_out_of_it_alone(
     server: Elasticsearch, tasks: Tasks
 ) -> None:
     """The document says which ones, and the true figures stand beside them."""
     old = {f"p{number}": {"type": "integer"} for number in range(18)}
+    old |= {f"p{number}": {"type": "float"} for number in (4, 5)}
     old |= {"@timestamp": {"type": "date"}, "topic": {"type": "text"}}
     tasks.server.request("PUT", f"/{INDEX}", {"mappings": {"properties": old}})
     tasks.connect(server.connection(SUPERUSER))
-    lags = (2**31, 2**31 - 1, 2**40, 5)
+    lags = (2**31, 2**31 - 1, 2**40, 5, 2**24 + 1, 2**24)
     assert tasks.run("run", lags=lags).result
     (found,) = search(server, partitions__left_out=2, lag__max=2**40)
     one = found["_source"]
@@ -247,8 +297,9 @@ def test_a_lag_that_an_old_field_can_not_hold_is_left_out_of_it_alone(
         "topic": "orders",
         "p1": 2**31 - 1,
         "p3": 5,
+        "p5": 2**24,
     }
-    assert one["partitions"]["left_out"] == [0, 2]
+    assert one["partitions"]["left_out"] == [0, 2, 4]
     assert one["lag"]["total"] == sum(lags)
     assert [row["lag"] for row in one["partition"]] == list(lags)
     mapping = tasks.server.request("GET", f"/{INDEX}/_mapping")[INDEX]["mappings"]
@@ -260,15 +311,17 @@ def document(run_id: str) -> Document:
     return Document(id=run_id, version=1, source=source)
 
 
-def unusable(tasks: Tasks, monkeypatch: pytest.MonkeyPatch, *words: str) -> None:
+def unusable(
+    tasks: Tasks, monkeypatch: pytest.MonkeyPatch, *words: str, lags: tuple[int, ...] = LAGS
+) -> None:
     """Assert that a task can't use the index, and that with a spool its document waits."""
     with monkeypatch.context() as without:
         without.delenv("AIRFLOW__LAG__SPOOL_DIR")
-        failed = tasks.run("failed")
+        failed = tasks.run("failed", lags=lags)
     assert type(failed.error) is IndexUnusable
     assert not failed.retried
     assert all(word in failed.text for word in ("elastic", *words))
-    waiting = tasks.run("waiting")
+    waiting = tasks.run("waiting", lags=lags)
     assert waiting.result
     assert waiting.result["waiting"] == 1
 

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from elastic_transport import ConnectionError as ClientConnectionError
 from elastic_transport import ConnectionTimeout, SerializationError, TlsError
+from elasticsearch.serializer import JsonSerializer, NdjsonSerializer
 
 from airflow_lag_provider import errors
 from airflow_lag_provider.hooks.elasticsearch_errors import item_error, store_error
-from tests.unit.hooks.answers import NO_INDEX, NO_WRITE_INDEX, SHARDS, api_error
+from tests.unit.hooks.answers import (
+    FIELDS,
+    NO_INDEX,
+    NO_WRITE_INDEX,
+    SHARDS,
+    api_error,
+    other_error,
+)
 
 
 @pytest.mark.parametrize(
@@ -36,6 +46,7 @@ def test_faults_on_the_way_have_their_own_errors(
         (404, NO_INDEX, errors.IndexUnusable),
         (400, NO_WRITE_INDEX, errors.IndexUnusable),
         (400, ("validation_exception", SHARDS), errors.IndexUnusable),
+        (400, FIELDS, errors.IndexUnusable),
         (400, ("document_parsing_exception", "failed to parse"), errors.DocumentRefused),
     ],
 )
@@ -50,6 +61,44 @@ def test_an_index_that_is_gone_and_a_document_that_does_not_fit_are_told_apart(
         "error": dict(zip(("type", "reason"), words, strict=True)),
     }
     assert type(item_error(item)) is kind
+
+
+def test_a_document_that_can_not_be_written_as_json_is_not_the_answers_fault() -> None:
+    """The client has one error for both ways; only an answer may be another one next time."""
+    for client in (JsonSerializer(), NdjsonSerializer()):
+        with pytest.raises(SerializationError) as sent:
+            client.dumps([{"topic": object()}])
+        assert type(store_error(sent.value, where="here")) is errors.DocumentRefused
+        with pytest.raises(SerializationError) as came:
+            client.loads(b"<html>")
+        assert type(store_error(came.value, where="here")) is errors.ElasticsearchUnreachable
+
+
+PAGE = "<html><body>Moved</body></html>"
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "kind"),
+    [
+        *((status, PAGE, errors.ElasticsearchUnreachable) for status in (302, 400, 404, 405, 408)),
+        (404, {"message": "no Route matched"}, errors.ElasticsearchUnreachable),
+        (404, {"error": "no route"}, errors.ElasticsearchUnreachable),
+        (404, None, errors.ElasticsearchUnreachable),
+        (401, PAGE, errors.ElasticsearchAccessDenied),
+        (403, PAGE, errors.ElasticsearchAccessDenied),
+        (413, PAGE, errors.DocumentRefused),
+        (429, PAGE, errors.ElasticsearchOverloaded),
+        (502, PAGE, errors.ElasticsearchOverloaded),
+    ],
+)
+def test_what_a_proxy_says_is_no_word_on_a_document(
+    status: int, body: Any, kind: type[errors.StoreError]
+) -> None:
+    """It may stand in for Elasticsearch for a while; only what is too large stays so."""
+    error = store_error(other_error(status, body), where="connection es (http://es-1:9200)")
+    assert type(error) is kind
+    assert str(status) in error.message
+    assert "http://es-1:9200" in error.message
 
 
 def test_a_certificate_that_is_not_trusted_is_no_matter_of_trying_again() -> None:

@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from airflow_lag_provider.hooks.elasticsearch_index import (
     fitting,
     missing_mapping,
@@ -73,7 +75,7 @@ def test_templates_of_others_stay_behind_ours() -> None:
 
 def test_a_lag_that_an_old_integer_can_not_hold_is_left_out_and_named() -> None:
     """All else stays: the figures that fit, the true ones beside them, and what was counted."""
-    narrow = narrow_fields([OLD_SCRIPT])
+    narrow = narrow_fields(OLD_SCRIPT)
     source = {
         "p0": 2**31 - 1,
         "p3": 2**31,
@@ -93,21 +95,46 @@ def test_a_lag_that_an_old_integer_can_not_hold_is_left_out_and_named() -> None:
     assert source["p3"] == 2**31
 
 
+@pytest.mark.parametrize(
+    ("kind", "smallest", "largest"),
+    [
+        ("byte", -128, 127),
+        ("short", -(2**15), 2**15 - 1),
+        ("integer", -(2**31), 2**31 - 1),
+        ("unsigned_long", 0, 2**64 - 1),
+        ("half_float", -(2**11), 2**11),
+        ("float", -(2**24), 2**24),
+        ("double", -(2**53), 2**53),
+    ],
+)
+def test_a_lag_is_left_out_where_its_field_would_refuse_or_round_it(
+    kind: str, smallest: int, largest: int
+) -> None:
+    """Each type of number holds its own whole numbers; a float beyond them is another number."""
+    lags = (smallest, smallest - 1, largest, largest + 1)
+    names = [f"p{number}" for number in range(len(lags))]
+    narrow = narrow_fields({"properties": {name: {"type": kind} for name in names}})
+    source = dict(zip(names, lags, strict=True))
+    assert fitting(source, narrow) == {
+        "p0": smallest,
+        "p2": largest,
+        "partitions": {"left_out": [1, 3]},
+    }
+
+
 def test_a_document_that_fits_is_not_touched() -> None:
     """Also one without figures, and one whose index has longs."""
     small = {"p0": 1, "partitions": {"total": 1}}
-    assert fitting(small, narrow_fields([OLD_SCRIPT])) is small
+    assert fitting(small, narrow_fields(OLD_SCRIPT)) is small
     failure = {"error": {"type": "GroupNotFound"}}
-    assert fitting(failure, narrow_fields([OLD_SCRIPT])) is failure
+    assert fitting(failure, narrow_fields(OLD_SCRIPT)) is failure
     large = {"p0": 2**40}
-    assert fitting(large, narrow_fields([WANTED, {}])) is large
+    assert fitting(large, narrow_fields(WANTED)) is large
 
 
-def test_of_several_indices_behind_an_alias_the_narrowest_field_counts() -> None:
-    """Any of them may be the one that is written to; fields of other names say nothing."""
-    indices = [
-        {"properties": {"p0": {"type": "long"}, "p1": {"type": "short"}}},
-        {"properties": {"p0": {"type": "integer"}, "p1": {"type": "integer"}}},
-        {"properties": {"port": {"type": "integer"}, "p2x": {"type": "byte"}}},
-    ]
-    assert narrow_fields(indices) == {"p0": 2**31 - 1, "p1": 2**15 - 1}
+def test_only_fields_of_lags_are_measured() -> None:
+    """What other fields can hold says nothing, however much their names are like ours."""
+    names = ("p0", "port", "p2x", "xp3")
+    present = {"properties": {name: {"type": "integer"} for name in names}}
+    assert narrow_fields(present) == {"p0": range(-(2**31), 2**31)}
+    assert narrow_fields({}) == {}

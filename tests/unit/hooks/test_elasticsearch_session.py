@@ -80,6 +80,30 @@ def test_a_request_that_is_refused_as_a_whole_is_no_word_on_each_document() -> N
     assert sizes == [8, 4, 2, 2, 1, 1, 4]
 
 
+@pytest.mark.parametrize("names", [("1",), ("1", "2")])
+def test_seeing_to_the_index_and_writing_have_one_limit_together(names: tuple[str, ...]) -> None:
+    """A task's own limit counts on it, where each of the two takes more than half."""
+    limit = 0.2
+
+    async def get_mapping(**_: Any) -> Any:
+        await asyncio.sleep(0.6 * limit)
+        return {"lag": {"mappings": index_body()["mappings"]}}
+
+    async def index(**_: Any) -> None:
+        await asyncio.sleep(0.6 * limit)
+
+    async def bulk(**_: Any) -> Any:
+        await asyncio.sleep(0.6 * limit)
+        return {"items": [{"index": {"_index": "lag", "status": 201}}] * len(names)}
+
+    client: Any = SimpleNamespace(
+        indices=SimpleNamespace(get_mapping=get_mapping), index=index, bulk=bulk
+    )
+    session = Session(client, index="lag", mapping=None, where="here", seconds=limit)
+    with pytest.raises(errors.ElasticsearchTimedOut):
+        asyncio.run(session.write(*(Document(name, 1, {}) for name in names)))
+
+
 def test_what_a_template_made_of_a_new_index_is_looked_at_too(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -126,6 +150,53 @@ def test_a_block_on_an_index_is_no_missing_right() -> None:
     session = Session(client, index="lag", mapping=None, where="here", seconds=5)
     with pytest.raises(errors.IndexBlocked, match="read-only"):
         asyncio.run(session.write(Document("1", 1, {})))
+
+
+READ_ONLY = (403, "cluster_block_exception", "blocked by: [FORBIDDEN/5/read-only];")
+OTHER_TYPE = (400, "illegal_argument_exception", "mapper [lag.total] cannot be changed")
+
+
+@pytest.mark.parametrize("refusal", [READ_ONLY, OTHER_TYPE])
+@pytest.mark.parametrize("refuses", ["lag-1", "lag-2"])
+def test_of_several_indices_behind_an_alias_the_one_that_is_written_to_counts(
+    refuses: str, refusal: tuple[int, str, str], caplog: pytest.LogCaptureFixture
+) -> None:
+    """An old one that can't be completed, or has narrower fields, holds no document up."""
+    completed: list[str] = []
+    written: list[Any] = []
+
+    async def get_mapping(**_: Any) -> Any:
+        return {
+            "lag-1": {"mappings": {"properties": {"p0": {"type": "short"}}}},
+            "lag-2": {"mappings": {"properties": {"p1": {"type": "short"}}}},
+        }
+
+    async def get_alias(*, name: str) -> Any:
+        return {
+            "lag-1": {"aliases": {name: {}}},
+            "lag-2": {"aliases": {name: {"is_write_index": True}}},
+        }
+
+    async def put_mapping(*, index: str, **_: Any) -> None:
+        if index == refuses:
+            raise api_error(*refusal)
+        completed.append(index)
+
+    async def index(*, document: Any, **_: Any) -> None:
+        written.append(document)
+
+    indices = SimpleNamespace(get_mapping=get_mapping, get_alias=get_alias, put_mapping=put_mapping)
+    client: Any = SimpleNamespace(indices=indices, index=index)
+    session = Session(client, index="lag", mapping=None, where="here", seconds=5)
+    writing = session.write(Document("1", 1, {"p0": 2**31, "p1": 2**31}))
+    if refuses == "lag-2":
+        with pytest.raises(errors.IndexBlocked if refusal is READ_ONLY else errors.IndexUnusable):
+            asyncio.run(writing)
+        return
+    assert asyncio.run(writing) == (None,)
+    assert completed == ["lag-2"]
+    assert written == [{"p0": 2**31, "partitions": {"left_out": [1]}}]
+    assert "lag-1" in caplog.text
 
 
 def test_a_user_who_may_not_add_fields_writes_all_the_same(

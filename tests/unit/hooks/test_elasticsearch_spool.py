@@ -48,6 +48,7 @@ class Cluster:
 
     :param errors: what every request to a connection or an index raises.
     :param refused: ids that are refused, one by one.
+    :param too_wide: ids for which the index has no fields left, one by one.
     :param hangs: how long a request takes, seconds, before it raises its error.
     """
 
@@ -56,6 +57,7 @@ class Cluster:
         self.requests: list[list[str]] = []
         self.errors: dict[str, Exception] = {}
         self.refused: set[str] = set()
+        self.too_wide: set[str] = set()
         self.hangs = 0.0
 
     @asynccontextmanager
@@ -78,6 +80,8 @@ class Cluster:
                 raise self.errors[name]
         if len(documents) == 1 and documents[0].id in self.refused:
             raise DocumentRefused("Field p0 is a date.")
+        if len(documents) == 1 and documents[0].id in self.too_wide:
+            raise IndexUnusable("Limit of total fields [1000] has been exceeded.")
         fates: list[StoreError | None] = []
         for one in documents:
             if one.id in self.refused:
@@ -405,6 +409,21 @@ def test_a_blocked_index_does_not_hold_up_another_one(cluster: Cluster, spool: S
     assert flushed.reasons == [str(IndexBlocked("Read-only."))]
     assert ids(spool) == [f"lag-old-{n}" for n in range(3)]
     assert cluster.ids == [f"lag-new-{n}" for n in range(3)]
+
+
+def test_a_document_with_too_many_fields_does_not_hold_up_others_of_its_index(
+    cluster: Cluster, spool: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It alone waits on, and the reason is told; they have fewer fields."""
+    monkeypatch.setattr("airflow_lag_provider.spool.FILE_BYTES", 10)
+    cluster.too_wide = {"0", "2"}
+    for number in range(4):
+        spool.append([entry(str(number))])
+    flushed = asyncio.run(flush(spool))
+    assert cluster.ids == ["1", "3"]
+    assert (ids(spool), flushed.left) == (["0", "2"], 2)
+    (reason,) = flushed.reasons
+    assert "Limit of total fields" in reason
 
 
 INDICES = ("lag-old", "lag-new")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from airflow_lag_provider import errors
+from airflow_lag_provider import errors, recall
 from airflow_lag_provider.errors import LagError
 from lab import failures_page
 
@@ -34,6 +34,12 @@ def test_every_error_says_what_happened_and_what_to_do(kind: type[LagError]) -> 
     assert len(cells) == 5
     assert all(cells)
     assert cells[2] == ("yes" if kind.retriable else "no")
+
+
+def test_the_page_has_the_limit_of_asking_for_earlier_snapshots() -> None:
+    """What was written by hand keeps up too where it names a number of the code."""
+    written = failures_page.PAGE.read_text(encoding="utf-8")
+    assert f"and for {recall._PATIENCE_SECONDS:g} seconds at most" in written
 
 
 def test_a_page_without_marks_is_not_written() -> None:

@@ -229,7 +229,7 @@ def test_a_task_that_a_person_ends_leaves_a_document(monkeypatch: pytest.MonkeyP
     """Airflow 3.3 tells the trigger, which writes the document of its run, below any other."""
     written: list[Document] = []
 
-    async def write(*documents: Document, elasticsearch_conn_id: str, index: str) -> Any:
+    async def write(*documents: Document, **_: Any) -> Any:
         written.extend(documents)
         return (None,) * len(documents)
 
