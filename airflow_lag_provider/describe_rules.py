@@ -52,7 +52,8 @@ RULES: tuple[tuple[re.Pattern[str], type[DescribeError], str], ...] = tuple(
             "The JVM of the tool failed: {cause}",
         ),
         (
-            r"^(?:Error: )?(?:Could not find or load main class|LinkageError|Unable to access jar)"
+            r"^(?:Error: )?(?:Could not find or load main class|Unable to initialize main class"
+            r"|LinkageError|Unable to access jar)"
             r"|^Classpath is empty"
             r"|" + _CLASS + r"(?:NoClassDefFoundError|UnsupportedClassVersionError)",
             errors.ToolBroken,

@@ -347,6 +347,7 @@ def test_a_tls_listener_behind_a_time_out() -> None:
 
 
 RUN_CLASS = "/opt/kafka/bin/kafka-run-class.sh"
+NO_CLASS = "java.lang.NoClassDefFoundError: joptsimple/OptionException"
 
 
 @pytest.mark.parametrize(
@@ -381,6 +382,7 @@ RUN_CLASS = "/opt/kafka/bin/kafka-run-class.sh"
         (1, 'Exception in thread "main" java.lang.OutOfMemoryError: x', errors.JavaFailed),
         (1, "Error: Could not find or load main class kafka.admin.Cons", errors.ToolBroken),
         (1, "Error: LinkageError occurred while loading main class x", errors.ToolBroken),
+        (1, f"Error: Unable to initialize main class x\nCaused by: {NO_CLASS}", errors.ToolBroken),
         (1, 'Missing required argument "[bootstrap-server]"\nOption', errors.OptionRefused),
         (
             1,
