@@ -59,6 +59,12 @@ RULES: tuple[tuple[re.Pattern[str], type[DescribeError], str], ...] = tuple(
             errors.ToolBroken,
             "Java could not run the tool: {cause}",
         ),
+        # All that the tool reports of a NoClassDefFoundError is the class.
+        (
+            r"^[\w$]{1,60}(?:/[\w$]{1,80}){2,20}$",
+            errors.ToolBroken,
+            "Java found no class {cause}",
+        ),
         (
             r"^(?:joptsimple\.|[\w.$]*Option\w*Exception)|.* is not a recognized option"
             r"|^Missing required argument|^Option \S+ (?:requires|is not valid|is invalid)",

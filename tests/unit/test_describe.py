@@ -267,6 +267,7 @@ CALL = "TimeoutException: Call(callName={}, deadlineMs=1, tries=48, nextAllowedT
             errors.ClientConfigInvalid,
         ),
         (f"{FAILED}{CLIENT}", errors.ClientConfigInvalid),
+        (f"{FAILED}org/apache/kafka/clients/admin/AbstractOptions", errors.ToolBroken),
         (f"{FAILED}Java heap space", errors.JavaFailed),
         ("Error occurred during initialization of VM\nToo small maximum heap", errors.JavaFailed),
         ("#\n# There is insufficient memory for the Java Runtime\n", errors.JavaFailed),
@@ -400,6 +401,21 @@ def test_endings_without_a_report(
 ) -> None:
     """Exit code and stderr tell what shell, timeout, launcher and JVM met."""
     assert type(failure("", stderr, code)) is error
+
+
+def test_what_the_logger_showed_before_the_end() -> None:
+    """What ended the tool counts, not an exception that it logged and went on from."""
+    caught = failure(
+        "",
+        "[2026-11-24 21:17:56,488] ERROR Modification time could not be obtained: /a.jks (x)\n"
+        "java.nio.file.NoSuchFileException: /a.jks\n\tat x\n"
+        'Exception in thread "main" org.apache.kafka.common.KafkaException: Failed to create new '
+        "KafkaAdminClient\n\tat x\nCaused by: o.a.KafkaException: Failed to load SSL keystore "
+        "/a.jks of type JKS\n",
+        1,
+    )
+    assert type(caught) is errors.ClientConfigInvalid
+    assert "Failed to load SSL keystore /a.jks" in caught.message
 
 
 @pytest.mark.parametrize(
