@@ -125,6 +125,13 @@ RULES: tuple[tuple[re.Pattern[str], type[DescribeError], str], ...] = tuple(
             errors.CoordinatorNotAvailable,
             "Group {group} has no coordinator at the moment: {cause}",
         ),
+        # A try ends with an answer or with a connection that drops, so after many of them the
+        # brokers do answer.
+        (
+            _CLASS + r"TimeoutException.*(?i:find_?coordinator).*\btries=(?:[4-9]|\d{2,})\b",
+            errors.CoordinatorNotAvailable,
+            "The brokers answer, but none of them coordinates group {group}: {cause}",
+        ),
         # FindCoordinator is the first request of a describe: while it waits, no broker answered.
         # Later requests need single brokers, those that lead a partition or coordinate.
         (

@@ -225,7 +225,15 @@ CALL = "TimeoutException: Call(callName={}, deadlineMs=1, tries=48, nextAllowedT
             "Call: listOffsets(api=METADATA)",
             errors.BrokerTimedOut,
         ),
-        (f"{FAILED}{KAFKA}{CALL.format('findCoordinator')}", errors.BrokerUnreachable),
+        (f"{FAILED}{KAFKA}{CALL.format('findCoordinator')}", errors.CoordinatorNotAvailable),
+        (
+            f"{FAILED}{KAFKA}{CALL.format('describeConsumerGroups(api=FIND_COORDINATOR)')}",
+            errors.CoordinatorNotAvailable,
+        ),
+        (
+            f"{FAILED}{KAFKA}{CALL.format('findCoordinator').replace('=48', '=1')}",
+            errors.BrokerUnreachable,
+        ),
         (f"{FAILED}{KAFKA}{CALL.format('metadata')}", errors.BrokerTimedOut),
         (f"{FAILED}{KAFKA}{CALL.format('listOffsets')}", errors.BrokerTimedOut),
         (f"{FAILED}{KAFKA}DisconnectException: Cancelled", errors.BrokerTimedOut),
