@@ -146,14 +146,15 @@ def fails(bench: Bench, *words: str, kind: str, retried: bool, **changes: Any) -
     """
     with pytest.raises((LagError, AirflowFailException)) as raised:
         bench.operator(**changes).execute(context("run"))
-    assert isinstance(raised.value, AirflowFailException) is not retried
     (document,) = bench.documents()
     assert document["event"]["outcome"] == "failure"
-    assert document["error"]["type"] == kind
+    error = document["error"]
+    assert error["type"] == kind, error
+    assert isinstance(raised.value, AirflowFailException) is not retried
     assert not {"p0", "lag", "partition", "partitions"} & document.keys()
     for word in words:
         assert word in str(raised.value)
-        assert word in document["error"]["message"]
+        assert word in error["message"], error
     return document
 
 
