@@ -19,6 +19,7 @@ from typing import Any
 
 import pytest
 
+from airflow_lag_provider.errors import LagError
 from lab import reaper
 from lab.account import as_other_user
 from lab.cache import KAFKA_VERSION
@@ -107,13 +108,19 @@ class TestBrokers:
     def test_a_group_without_coordinator(
         self, bench: Bench, halved: Halved, tool: str, version: str
     ) -> None:
-        """Older tools tell it from brokers that are away; of a newer one the advice knows both."""
-        older = version != "4.3.1"
-        fails(
-            bench, "__consumer_offsets", *([STRAY_GROUP] if older else []),
-            kind="CoordinatorNotAvailable" if older else "BrokerUnreachable", retried=True,
-            tool=tool, bootstrap_servers=halved.bootstrap, group=STRAY_GROUP, timeout=GIVES_UP,
-        )  # fmt: skip
+        """Its tries tell it from brokers that are away; a newer tool may not print them."""
+        with pytest.raises(LagError):
+            bench.operator(
+                tool=tool, bootstrap_servers=halved.bootstrap, group=STRAY_GROUP, timeout=GIVES_UP
+            ).execute(context("run"))
+        (document,) = bench.documents()
+        assert document["event"]["outcome"] == "failure"
+        assert "p0" not in document
+        error = document["error"]
+        assert "__consumer_offsets" in error["message"]
+        # What stands last in the newer client's hot loop when the time is over is chance.
+        unsure = set() if version == "2.6.2" else {"BrokerUnreachable"}
+        assert error["type"] in {"CoordinatorNotAvailable"} | unsure, error
 
     def test_a_broker_that_sends_the_tool_elsewhere(
         self, bench: Bench, halved: Halved, tool: str
@@ -295,7 +302,7 @@ class TestJava:
             tmp_path / "tool.sh",
             f'CLASSPATH="{tmp_path}"; export CLASSPATH; exec "{bench.lab.tool}" "$@"',
         )
-        fails(bench, "UnsupportedClassVersionError", kind="ToolBroken", retried=False, tool=tool)
+        fails(bench, "LinkageError", "Java 17", kind="ToolBroken", retried=False, tool=tool)
 
     def test_a_host_without_memory(self, bench: Bench, tmp_path: Path) -> None:
         """A JVM that the host has no memory for is a matter of memory and jvm_opts."""
