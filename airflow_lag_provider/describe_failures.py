@@ -32,6 +32,7 @@ _ADDRESS = re.compile(
     r"|Couldn't resolve server (?P<name>\S{1,200}) from"
 )
 _JAVA = re.compile(r"(?:^|[\s/'\"‘])java['\"’]?: ")
+_UNCAUGHT = 'Exception in thread "main"'
 _EVIDENCE_LINES = 2000
 
 
@@ -78,7 +79,9 @@ def ended(exit_code: int, stdout: str, stderr: str, group: str, rows: int) -> De
         )
     if exit_code in (126, 127):
         return _not_run(exit_code, told)
-    for position, line in enumerate(told[:50]):
+    # What ended the tool decides, not the exceptions that its logger showed before.
+    main = next((n for n, line in enumerate(told) if line.startswith(_UNCAUGHT)), 0)
+    for position, line in enumerate(told[main : main + 50], start=main):
         cause = without_prefix(line)
         if _NO_CLIENT.search(cause[:2000]) or _classify(cause, errs, group) is not None:
             return reported(told[position:], stderr, group)

@@ -52,11 +52,18 @@ RULES: tuple[tuple[re.Pattern[str], type[DescribeError], str], ...] = tuple(
             "The JVM of the tool failed: {cause}",
         ),
         (
-            r"^(?:Error: )?(?:Could not find or load main class|LinkageError|Unable to access jar)"
+            r"^(?:Error: )?(?:Could not find or load main class|Unable to initialize main class"
+            r"|LinkageError|Unable to access jar)"
             r"|^Classpath is empty"
             r"|" + _CLASS + r"(?:NoClassDefFoundError|UnsupportedClassVersionError)",
             errors.ToolBroken,
             "Java could not run the tool: {cause}",
+        ),
+        # All that the tool reports of a NoClassDefFoundError is the class.
+        (
+            r"^[\w$]{1,60}(?:/[\w$]{1,80}){2,20}$",
+            errors.ToolBroken,
+            "Java found no class {cause}",
         ),
         (
             r"^(?:joptsimple\.|[\w.$]*Option\w*Exception)|.* is not a recognized option"
@@ -117,6 +124,13 @@ RULES: tuple[tuple[re.Pattern[str], type[DescribeError], str], ...] = tuple(
             r"|The consumer group command timed out while waiting for group to init)",
             errors.CoordinatorNotAvailable,
             "Group {group} has no coordinator at the moment: {cause}",
+        ),
+        # A try ends with an answer or with a connection that drops, so after many of them the
+        # brokers do answer.
+        (
+            _CLASS + r"TimeoutException.*(?i:find_?coordinator).*\btries=(?:[4-9]|\d{2,})\b",
+            errors.CoordinatorNotAvailable,
+            "The brokers answer, but none of them coordinates group {group}: {cause}",
         ),
         # FindCoordinator is the first request of a describe: while it waits, no broker answered.
         # Later requests need single brokers, those that lead a partition or coordinate.

@@ -159,7 +159,8 @@ class BrokerUnreachable(DescribeError):
     retriable = True
     advice = (
         "Check `bootstrap_servers` and that the brokers run and can be reached from the host. A "
-        "listener that wants TLS or SASL while `command_config` has none looks the same."
+        "listener that wants TLS or SASL while `command_config` has none looks the same, and to "
+        "newer tools so may a group whose partition of __consumer_offsets has no leader."
     )
 
 

@@ -78,6 +78,7 @@ class Broker(Part):
         a deleted topic must stay deleted; on for the target, as MirrorMaker needs it.
     :param settings: further lines of its server.properties
     :param heap_megabytes: its largest heap; thousands of partitions want more
+    :param cluster: the name of the broker whose cluster it joins; by default it has its own
     """
 
     def __init__(
@@ -89,6 +90,7 @@ class Broker(Part):
         auto_create_topics: bool = False,
         settings: Mapping[str, str | int] | None = None,
         heap_megabytes: int = 384,
+        cluster: str | None = None,
     ) -> None:
         self.name = name
         self.port = free_port()
@@ -107,8 +109,8 @@ class Broker(Part):
             workspace=workspace,
             name=f"kafka-{name}-format",
             command=java_command(
-                home, 128, "kafka.tools.StorageTool", "format", "-t", f"lag-lab-{name:a<14}"[:22],
-                "-c", self._configuration,
+                home, 128, "kafka.tools.StorageTool", "format",
+                "-t", f"lag-lab-{cluster or name:a<14}"[:22], "-c", self._configuration,
             ),
         )  # fmt: skip
 

@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from lab import client
+from lab.cache import KAFKA_VERSION
 from lab.elasticsearch import Elasticsearch
+from lab.kafka import write_distribution
 from lab.laboratory import Laboratory
-from tests.integration.support import ROLES, SUPERUSER, WRITER, Bench, as_environment, eventually
+from tests.integration.support import (
+    ROLES,
+    SUPERUSER,
+    TOOLS,
+    WRITER,
+    Bench,
+    as_environment,
+    eventually,
+)
 
 
 @pytest.fixture(scope="session")
@@ -32,6 +43,17 @@ def elasticsearch(lab: Laboratory) -> Iterator[Elasticsearch]:
     server.start()
     yield server
     server.stop()
+
+
+@pytest.fixture(scope="session")
+def homes(lab: Laboratory) -> dict[str, Path]:
+    """A Kafka distribution of each version."""
+    others = {
+        version: write_distribution(lab.workspace, print, version)
+        for version in TOOLS
+        if version != KAFKA_VERSION
+    }
+    return {KAFKA_VERSION: lab.kafka_home, **others}
 
 
 @pytest.fixture

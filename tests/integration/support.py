@@ -12,11 +12,14 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
 import yaml
+from airflow.providers.common.compat.sdk import AirflowFailException
 from confluent_kafka import Consumer
 from sqlalchemy import create_engine, text
 from sqlalchemy.pool import NullPool
 
+from airflow_lag_provider.errors import LagError
 from airflow_lag_provider.operators.lag import SSHLagOperator
 from lab.elasticsearch import Credentials, Elasticsearch
 from lab.laboratory import Laboratory
@@ -24,6 +27,8 @@ from lab.postgresql import PostgreSQL
 from lab.workspace import REPOSITORY
 
 BINS = {"3.3": REPOSITORY / ".venv" / "bin", "2.11": REPOSITORY / ".venv-2.11" / "bin"}
+TOOLS = ["2.6.2", "3.9.1", "4.3.1"]
+"""Versions of Kafka whose tools are run."""
 SUPERUSER = Credentials("lab", "the-labs-own-pass")
 WRITER = Credentials("lag_writer", "hush-elastic-1", ("lag_writer",))
 # The rights that the README asks for, and no more.
@@ -130,6 +135,34 @@ def context(run_id: str, *, try_number: int = 1, started_at: datetime | None = N
     )
     ti = SimpleNamespace(dag_id="dag", task_id="orders", try_number=try_number)
     return {"dag_run": dag_run, "ti": ti, "data_interval_end": now}
+
+
+def fails(bench: Bench, *words: str, kind: str, retried: bool, **changes: Any) -> dict[str, Any]:
+    """Run the operator, which must fail in this way; return the failure's document.
+
+    :param words: what the message has to name.
+    :param kind: the document's ``error.type``.
+    :param retried: whether Airflow gets to try it again.
+    """
+    with pytest.raises((LagError, AirflowFailException)) as raised:
+        bench.operator(**changes).execute(context("run"))
+    (document,) = bench.documents()
+    assert document["event"]["outcome"] == "failure"
+    error = document["error"]
+    assert error["type"] == kind, error
+    assert isinstance(raised.value, AirflowFailException) is not retried
+    assert not {"p0", "lag", "partition", "partitions"} & document.keys()
+    for word in words:
+        assert word in str(raised.value)
+        assert word in error["message"], error
+    return document
+
+
+def script(path: Path, text: str) -> str:
+    """Write a script for ``sh`` that everybody may run; return its path."""
+    path.write_text(f"#!/bin/sh\n{text}\n")
+    path.chmod(0o755)
+    return str(path)
 
 
 def write_project(

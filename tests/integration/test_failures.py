@@ -13,44 +13,16 @@ from threading import Timer
 from typing import Any
 
 import pytest
-from airflow.providers.common.compat.sdk import AirflowFailException
 
-from airflow_lag_provider.errors import LagError
 from lab import client, reaper
 from lab.laboratory import Laboratory
 from lab.network import HOST, free_port
 from tests.integration.guarded import Guarded, guarded_broker
-from tests.integration.support import Bench, context
+from tests.integration.support import Bench, context, fails, script
 
 pytestmark = pytest.mark.integration
 
 GUARDED_GROUP = "guarded-group"
-
-
-def fails(bench: Bench, *words: str, kind: str, retried: bool, **changes: Any) -> dict[str, Any]:
-    """Run the operator, which must fail in this way; return the failure's document.
-
-    :param words: what the message has to name.
-    :param kind: the document's ``error.type``.
-    :param retried: whether Airflow gets to try it again.
-    """
-    with pytest.raises((LagError, AirflowFailException)) as raised:
-        bench.operator(**changes).execute(context("run"))
-    assert isinstance(raised.value, AirflowFailException) is not retried
-    (document,) = bench.documents()
-    assert document["event"]["outcome"] == "failure"
-    assert document["error"]["type"] == kind
-    assert not {"p0", "lag", "partition", "partitions"} & document.keys()
-    for word in words:
-        assert word in str(raised.value)
-        assert word in document["error"]["message"]
-    return document
-
-
-def script(path: Path, text: str) -> str:
-    path.write_text(f"#!/bin/sh\n{text}\n")
-    path.chmod(0o755)
-    return str(path)
 
 
 class TestSsh:
@@ -234,8 +206,8 @@ class TestTool:
         """The host ends a tool that takes too long, also one that ignores SIGTERM."""
         tool = script(tmp_path / "hangs.sh", f"{trap} while :; do sleep 1; done")
         fails(bench, "time limit", kind=kind, retried=True, tool=tool, timeout=4)
-        running = [member for member in reaper.members(bench.lab.workspace.lab_id)]
-        commands = [Path(f"/proc/{pid}/cmdline") for pid in running]
+        running = reaper.members(bench.lab.workspace.lab_id)
+        commands = [Path(f"/proc/{process.pid}/cmdline") for process in running]
         assert not any(b"hangs.sh" in path.read_bytes() for path in commands if path.exists())
 
     def test_output_that_nobody_knows(self, bench: Bench, tmp_path: Path) -> None:

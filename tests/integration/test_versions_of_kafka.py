@@ -18,31 +18,18 @@ from confluent_kafka import Consumer, ConsumerGroupState, TopicPartition
 
 from airflow_lag_provider.errors import LagError
 from lab import client
-from lab.cache import KAFKA_VERSION
-from lab.kafka import write_distribution
 from lab.laboratory import Laboratory
 from lab.network import HOST, free_port
 from tests.integration.guarded import Guarded, guarded_broker
-from tests.integration.support import Bench, context, eventually, member
+from tests.integration.support import TOOLS, Bench, context, eventually, member
 
 pytestmark = pytest.mark.integration
 
-TOOLS = ["2.6.2", "3.9.1", "4.3.1"]
 BROKERS = ["3.9.1", "4.3.1"]
 PARTITIONS = 4
 # Messages of each partition.
 ENDS = [10, 20, 30, 0]
 READERS_GROUP = "readers-group"
-
-
-@pytest.fixture(scope="module")
-def homes(lab: Laboratory) -> dict[str, Path]:
-    """A Kafka distribution of each version."""
-    others = {
-        version: write_distribution(lab.workspace, print, version)
-        for version in {*TOOLS, *BROKERS} - {KAFKA_VERSION}
-    }
-    return {KAFKA_VERSION: lab.kafka_home, **others}
 
 
 @pytest.fixture(scope="module")

@@ -225,7 +225,15 @@ CALL = "TimeoutException: Call(callName={}, deadlineMs=1, tries=48, nextAllowedT
             "Call: listOffsets(api=METADATA)",
             errors.BrokerTimedOut,
         ),
-        (f"{FAILED}{KAFKA}{CALL.format('findCoordinator')}", errors.BrokerUnreachable),
+        (f"{FAILED}{KAFKA}{CALL.format('findCoordinator')}", errors.CoordinatorNotAvailable),
+        (
+            f"{FAILED}{KAFKA}{CALL.format('describeConsumerGroups(api=FIND_COORDINATOR)')}",
+            errors.CoordinatorNotAvailable,
+        ),
+        (
+            f"{FAILED}{KAFKA}{CALL.format('findCoordinator').replace('=48', '=1')}",
+            errors.BrokerUnreachable,
+        ),
         (f"{FAILED}{KAFKA}{CALL.format('metadata')}", errors.BrokerTimedOut),
         (f"{FAILED}{KAFKA}{CALL.format('listOffsets')}", errors.BrokerTimedOut),
         (f"{FAILED}{KAFKA}DisconnectException: Cancelled", errors.BrokerTimedOut),
@@ -267,6 +275,7 @@ CALL = "TimeoutException: Call(callName={}, deadlineMs=1, tries=48, nextAllowedT
             errors.ClientConfigInvalid,
         ),
         (f"{FAILED}{CLIENT}", errors.ClientConfigInvalid),
+        (f"{FAILED}org/apache/kafka/clients/admin/AbstractOptions", errors.ToolBroken),
         (f"{FAILED}Java heap space", errors.JavaFailed),
         ("Error occurred during initialization of VM\nToo small maximum heap", errors.JavaFailed),
         ("#\n# There is insufficient memory for the Java Runtime\n", errors.JavaFailed),
@@ -347,6 +356,7 @@ def test_a_tls_listener_behind_a_time_out() -> None:
 
 
 RUN_CLASS = "/opt/kafka/bin/kafka-run-class.sh"
+NO_CLASS = "java.lang.NoClassDefFoundError: joptsimple/OptionException"
 
 
 @pytest.mark.parametrize(
@@ -381,6 +391,7 @@ RUN_CLASS = "/opt/kafka/bin/kafka-run-class.sh"
         (1, 'Exception in thread "main" java.lang.OutOfMemoryError: x', errors.JavaFailed),
         (1, "Error: Could not find or load main class kafka.admin.Cons", errors.ToolBroken),
         (1, "Error: LinkageError occurred while loading main class x", errors.ToolBroken),
+        (1, f"Error: Unable to initialize main class x\nCaused by: {NO_CLASS}", errors.ToolBroken),
         (1, 'Missing required argument "[bootstrap-server]"\nOption', errors.OptionRefused),
         (
             1,
@@ -398,6 +409,21 @@ def test_endings_without_a_report(
 ) -> None:
     """Exit code and stderr tell what shell, timeout, launcher and JVM met."""
     assert type(failure("", stderr, code)) is error
+
+
+def test_what_the_logger_showed_before_the_end() -> None:
+    """What ended the tool counts, not an exception that it logged and went on from."""
+    caught = failure(
+        "",
+        "[2026-11-24 21:17:56,488] ERROR Modification time could not be obtained: /a.jks (x)\n"
+        "java.nio.file.NoSuchFileException: /a.jks\n\tat x\n"
+        'Exception in thread "main" org.apache.kafka.common.KafkaException: Failed to create new '
+        "KafkaAdminClient\n\tat x\nCaused by: o.a.KafkaException: Failed to load SSL keystore "
+        "/a.jks of type JKS\n",
+        1,
+    )
+    assert type(caught) is errors.ClientConfigInvalid
+    assert "Failed to load SSL keystore /a.jks" in caught.message
 
 
 @pytest.mark.parametrize(
