@@ -29,6 +29,7 @@ EXPLAINED_BY: Mapping[str, frozenset[str]] = MappingProxyType(
         GAP: frozenset({"scheduler", "triggerer"}),
         "EndedByAirflow": frozenset({"scheduler", "triggerer"}),
         # A triggerer that hung can find its own time limits passed.
+        "SSHConnectionNotRead": frozenset({"triggerer"}),
         "SSHUnreachable": frozenset({"sshd", "triggerer"}),
         "OutputCutOff": frozenset({"sshd", "triggerer"}),
         "DescribeTimedOut": frozenset({"broker", "sshd", "triggerer"}),

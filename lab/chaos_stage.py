@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -157,9 +158,7 @@ class Stage:
             "Elasticsearch": Target(lab.elasticsearch, index_is_there),
         }
         for name in ("triggerer", "scheduler"):
-            targets[name] = Target(
-                self._airflow.component(name), lambda since, name=name: self._beats(name, since)
-            )
+            targets[name] = Target(self._airflow.component(name), partial(self._beats, name))
         return targets
 
     def check_all_run(self) -> None:
