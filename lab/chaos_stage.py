@@ -24,7 +24,7 @@ from lab.laboratory import Laboratory
 from lab.network import is_listening
 from lab.postgresql import PostgreSQL
 from lab.producer import Producer
-from lab.reader import Reader
+from lab.reader import Reader, read_group
 from lab.workspace import REPOSITORY
 
 GROUP = "chaos-group"
@@ -188,7 +188,7 @@ class Stage:
 
     def _is_mirrored(self) -> bool:
         lab = self._lab
-        found = client.read_group(lab.source.bootstrap, lab.group, lab.topics)
+        found = read_group(lab.source.bootstrap, lab.group, lab.topics)
         return all(
             one.committed is not None for offsets in found.values() for one in offsets.values()
         )

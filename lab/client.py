@@ -7,7 +7,7 @@ something. Every call makes its own connection: a long-lived one never recovers 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -142,7 +142,18 @@ def end_offsets(bootstrap: str, topic: str) -> dict[int, int]:
 
     :raises LabError: the broker does not answer, or has no such topic
     """
-    return _all_end_offsets(bootstrap, [topic])[topic]
+    client = admin(bootstrap)
+    what = f"end offsets of {topic!r} can't be read"
+    try:
+        metadata = client.list_topics(topic, timeout=_TIMEOUT).topics[topic]
+    except KafkaException as error:
+        raise LabError(f"{what}: {error}") from error
+    if metadata.error:
+        raise LabError(f"{what}: {metadata.error}")
+    latest = OffsetSpec.latest()  # type: ignore[no-untyped-call]
+    wanted = {TopicPartition(topic, p): latest for p in metadata.partitions}
+    futures = client.list_offsets(wanted, request_timeout=_TIMEOUT)
+    return {key.partition: _result(f, what).offset for key, f in sorted(futures.items())}
 
 
 def committed_offsets(bootstrap: str, group: str, topic: str) -> dict[int, int]:
@@ -162,22 +173,9 @@ def read_offsets(bootstrap: str, group: str, topic: str) -> dict[int, PartitionO
     :param bootstrap: ``host:port`` of the broker
     :raises LabError: the broker does not answer, or has no such topic
     """
-    return read_group(bootstrap, group, [topic])[topic]
-
-
-def read_group(
-    bootstrap: str, group: str, topics: Sequence[str]
-) -> dict[str, dict[int, PartitionOffsets]]:
-    """Return the same of several topics, by topic, with no more requests than for one.
-
-    :raises LabError: the broker does not answer, or lacks one of the topics
-    """
-    committed = _all_committed_offsets(bootstrap, group)
-    ends = _all_end_offsets(bootstrap, topics)
-    return {
-        topic: {p: PartitionOffsets(committed.get((topic, p)), end) for p, end in found.items()}
-        for topic, found in ends.items()
-    }
+    committed = committed_offsets(bootstrap, group, topic)
+    ends = end_offsets(bootstrap, topic)
+    return {p: PartitionOffsets(committed.get(p), end) for p, end in ends.items()}
 
 
 def commit_offsets(bootstrap: str, group: str, offsets: Mapping[tuple[str, int], int]) -> None:
@@ -270,26 +268,6 @@ def _all_committed_offsets(bootstrap: str, group: str) -> dict[tuple[str, int], 
     answer = _result(futures[group], f"offsets of group {group!r} can't be read")
     found = answer.topic_partitions or []
     return {(one.topic, one.partition): one.offset for one in found if one.offset >= 0}
-
-
-def _all_end_offsets(bootstrap: str, topics: Sequence[str]) -> dict[str, dict[int, int]]:
-    """Return the end offsets of topics, by topic and partition."""
-    client = admin(bootstrap)
-    what = f"end offsets of {', '.join(topics)} can't be read"
-    try:
-        known = client.list_topics(timeout=_TIMEOUT).topics
-    except KafkaException as error:
-        raise LabError(f"{what}: {error}") from error
-    for topic in topics:
-        if topic not in known or known[topic].error:
-            raise LabError(f"{what}: {known[topic].error if topic in known else 'no such topic'}")
-    latest = OffsetSpec.latest()  # type: ignore[no-untyped-call]
-    wanted = {TopicPartition(topic, p): latest for topic in topics for p in known[topic].partitions}
-    futures = client.list_offsets(wanted, request_timeout=_TIMEOUT)
-    found: dict[str, dict[int, int]] = {topic: {} for topic in topics}
-    for key in sorted(futures, key=lambda one: (one.topic, one.partition)):
-        found[key.topic][key.partition] = _result(futures[key], what).offset
-    return found
 
 
 def _describe(bootstrap: str, group: str) -> Any:
