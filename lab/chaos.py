@@ -50,6 +50,7 @@ def run(*, minutes: int, seed: int, topics: int, say: Say, logs: Path = LOGS) ->
     with (
         Laboratory(
             progress=say,
+            mirrormaker_restarts=True,
             producer=False,
             sshd=False,
             openssh=True,

