@@ -29,6 +29,7 @@ def main() -> int:
     chaos.add_argument("--minutes", type=int, default=15)
     chaos.add_argument("--seed", type=int, help="of the faults; by default another one each time")
     chaos.add_argument("--topics", type=int, default=30)
+    chaos.add_argument("--logs", type=Path, help="keep logs and evidence there; emptied first")
     arguments = parser.parse_args()
     try:
         if arguments.command == "chaos":
@@ -68,12 +69,13 @@ def _chaos(arguments: argparse.Namespace) -> int:
     from lab import chaos
 
     seed = random.randrange(1_000_000) if arguments.seed is None else arguments.seed
+    logs = arguments.logs or chaos.LOGS
     verdict = chaos.run(
-        minutes=arguments.minutes, seed=seed, topics=arguments.topics, say=_say_when
+        minutes=arguments.minutes, seed=seed, topics=arguments.topics, say=_say_when, logs=logs
     )
     for line in verdict.lines():
         _say(line)
-    _say(f"seed {seed}: {'passed' if verdict.passed else 'FAILED'}; logs in {chaos.LOGS}")
+    _say(f"seed {seed}: {'passed' if verdict.passed else 'FAILED'}; logs in {logs}")
     return 0 if verdict.passed else 1
 
 

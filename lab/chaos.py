@@ -23,7 +23,7 @@ from lab.laboratory import Laboratory
 from lab.workspace import REPOSITORY
 
 LOGS = REPOSITORY / ".lab" / "chaos"
-"""Where the logs of all parts and the evidence stay until the next run."""
+"""Where the logs of all parts and the evidence stay, unless told otherwise, until the next run."""
 
 # The faults begin so long before a minute, which is the first one that counts.
 _BEFORE = timedelta(seconds=5)
@@ -34,7 +34,7 @@ _UNDER_WAY = timedelta(minutes=3, seconds=1)
 _POLL_SECONDS = 3.0
 
 
-def run(*, minutes: int, seed: int, topics: int, say: Say, logs: Path = LOGS) -> Verdict:
+def run(*, minutes: int, seed: int, topics: int, say: Say, logs: Path) -> Verdict:
     """Run a laboratory with faults for some minutes, and judge what it left behind.
 
     :param seed: the same seed and number of minutes bring the same faults.

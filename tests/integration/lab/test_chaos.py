@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -16,21 +17,21 @@ from lab.workspace import REPOSITORY
 pytestmark = pytest.mark.integration
 
 MINUTES = 3
-# Among its faults are a broker and an Elasticsearch that hang, and a triggerer that is killed;
-# `make chaos` draws other ones each time.
-SEED = 2
+# When a minute begins the broker hangs, the triggerer is killed, Elasticsearch is killed; sshd and
+# MirrorMaker have their turns in between. `make chaos` draws other ones each time.
+SEED = 12435
 _SECONDS = 1200
 
 
 @pytest.mark.timeout(_SECONDS + 60)
-def test_three_minutes_of_chaos_leave_nothing_wrong_and_nothing_unexplained() -> None:
+def test_three_minutes_of_chaos_leave_nothing_wrong_and_nothing_unexplained(tmp_path: Path) -> None:
     """Each part is hit once; each run has its document, each offset its place, each gap its cause.
 
     The command ends with 0 only then.
     """
     command = [sys.executable, "-m", "lab", "chaos", "--minutes", str(MINUTES)]
     process = subprocess.Popen(
-        [*command, "--seed", str(SEED)],
+        [*command, "--seed", str(SEED), "--logs", str(tmp_path / "logs")],
         cwd=REPOSITORY,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,

@@ -43,7 +43,7 @@ def test_chaos_takes_fifteen_minutes_and_a_seed_of_its_own(
     for _ in range(3):
         code, told = chaos(monkeypatch, True)
         assert code == 0
-        assert (told["minutes"], told["topics"]) == (15, 30)
+        assert (told["minutes"], told["topics"], told["logs"]) == (15, 30, lab.chaos.LOGS)
         seeds.add(told["seed"])
         output = capsys.readouterr().out
         assert "what was seen" in output
