@@ -36,6 +36,10 @@ _SHORTEST_SECONDS = 8.0
 _LEAST_SHARE, _MOST_SHARE = 12.0, 70.0
 _REST = (0.1, 0.3)
 _LASTS = (0.15, 0.7)
+# In a long run some last so long that no retry gets a run over them.
+_LONG_SECONDS = (60.0, 100.0)
+_SHARE_FOR_LONG = 125.0
+_LONG = 0.3
 # Two at once want room, or there is no time in which all is well.
 _SHARE_FOR_TWO = 40.0
 _TWO_AT_ONCE = 0.3
@@ -84,15 +88,16 @@ def plan(seed: int, *, seconds: float) -> tuple[Fault, ...]:
     """Return the faults of a run, in the order in which they begin.
 
     Each part has one before any has its second, and each part's are of all kinds before one comes
-    again. In a longer run some begin while another part is at fault.
+    again. In a longer run some last a minute or more, and some begin while another part is at
+    fault.
 
     :param seed: of the same seed and length the faults are the same.
     :param seconds: how long the run is; from about 2.5 minutes on there is time for all parts.
     """
     random = Random(seed)
     end = seconds - _CALM_SECONDS
-    share = (end - sum(COMING_UP.values())) / len(PARTS)
-    share = min(max(share, _LEAST_SHARE), _MOST_SHARE)
+    room = (end - sum(COMING_UP.values())) / len(PARTS)
+    share = min(max(room, _LEAST_SHARE), _MOST_SHARE)
     parts = _Deck(random, PARTS)
     kinds = {part: _Deck(random, KINDS) for part in PARTS}
     faults: list[Fault] = []
@@ -100,10 +105,13 @@ def plan(seed: int, *, seconds: float) -> tuple[Fault, ...]:
     while True:
         first = parts.draw()
         at = well_at + random.uniform(*_REST) * share
-        together = [Fault(first, kinds[first].draw(), at, _lasts(random, share))]
+        kind = kinds[first].draw()
+        long = room >= _SHARE_FOR_LONG and random.random() < _LONG
+        lasts = random.uniform(*_LONG_SECONDS) if long else _lasts(random, share)
+        together = [Fault(first, kind, at, lasts)]
         if share >= _SHARE_FOR_TWO and random.random() < _TWO_AT_ONCE:
             second = random.choice(_beside(first))
-            at += random.uniform(0, together[0].lasts / 2)
+            at += random.uniform(0, lasts / 2)
             together.append(
                 Fault(second, kinds[second].draw(), at, _lasts(random, share), beside=True)
             )

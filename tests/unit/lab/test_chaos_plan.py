@@ -56,7 +56,7 @@ def test_all_is_over_before_the_end(seed: int, minutes: int) -> None:
     assert faults
     for fault in faults:
         assert fault.over <= 60 * minutes - 10
-        assert 8 <= fault.lasts <= 60
+        assert 8 <= fault.lasts <= 100
 
 
 @given(SEEDS)
@@ -67,6 +67,13 @@ def test_two_at_once_are_some_and_never_mirrormaker_without_its_broker(seed: int
     assert pairs
     assert {"MirrorMaker", "broker"} not in pairs
     assert Counter(map(len, pairs)) == {2: len(pairs)}
+
+
+@given(SEEDS)
+def test_in_a_long_run_some_last_longer_than_a_minute(seed: int) -> None:
+    """A run that is due in the middle of it misses its snapshot in spite of its retry."""
+    assert max(one.lasts for one in plan(seed, seconds=3600)) >= 60
+    assert max(one.lasts for one in plan(seed, seconds=180)) < 60
 
 
 @pytest.mark.parametrize("part", PARTS)
