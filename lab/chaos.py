@@ -95,7 +95,7 @@ def _evidence(
         lacking=lacking,
         readings=stage.reader.readings(),
         outages=outages,
-        left_open=[*left_open, *records.lost()],
+        left_open=[*left_open, *records.lost(), *stage.gone_clients()],
     )
 
 

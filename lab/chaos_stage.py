@@ -162,10 +162,12 @@ class Stage:
         return targets
 
     def check_all_run(self) -> None:
-        """Raise when a part that nobody stopped is gone.
+        """Raise when a part that nobody stopped is gone, or a client that the check relies on.
 
-        :raises PartError: it names the part.
+        :raises LabError: it names the part.
         """
+        if gone := self.gone_clients():
+            raise LabError("; ".join(gone))
         lab = self._lab
         parts = (lab.source, lab.target, lab.mirrormaker, lab.openssh, lab.elasticsearch)
         for part in (*parts, self._database):
@@ -173,6 +175,15 @@ class Stage:
             _ = part.pid
         for name in ("api-server", "dag-processor", "scheduler", "triggerer"):
             _ = self._airflow.component(name).pid
+
+    def gone_clients(self) -> list[str]:
+        """Return a sentence for each client of ours that has ended by itself."""
+        clients = {"independent client": self.reader, "producer": self._producer}
+        return [
+            f"The {name} has ended by itself; its error was printed when it did"
+            for name, client in clients.items()
+            if not client.running
+        ]
 
     def _start(self) -> None:
         self._producer.start()

@@ -53,8 +53,8 @@ class Producer:
 
     @property
     def running(self) -> bool:
-        """Whether it writes."""
-        return self._thread is not None
+        """Whether it writes; not any more after an error that nobody has thought of."""
+        return self._thread is not None and self._thread.is_alive()
 
     def start(self) -> None:
         """Start writing.

@@ -26,30 +26,24 @@ def read_group(
 
     :raises LabError: the broker does not answer, or lacks one of the topics
     """
-    consumer = Consumer(
-        {
-            "bootstrap.servers": bootstrap,
-            "group.id": group,
-            "enable.auto.commit": False,
-            "isolation.level": "read_uncommitted",
-            "log_level": 0,
-        }
-    )
     try:
-        keys = _partitions(consumer, topics)
-        asked = [TopicPartition(topic, partition) for topic, partition in keys]
-        committed = _offsets(consumer.committed(asked, timeout=_TIMEOUT))
-        asked = [TopicPartition(topic, partition, OFFSET_END) for topic, partition in keys]
-        ends = _offsets(consumer.offsets_for_times(asked, timeout=_TIMEOUT))
+        consumer = Consumer(
+            {
+                "bootstrap.servers": bootstrap,
+                "group.id": group,
+                "enable.auto.commit": False,
+                "isolation.level": "read_uncommitted",
+                "log_level": 0,
+            }
+        )
+        try:
+            return _read(consumer, topics)
+        finally:
+            consumer.close()
     except KafkaException as error:
         raise LabError(f"offsets of group {group!r} can't be read: {error}") from error
-    finally:
-        consumer.close()
-    found: dict[str, dict[int, PartitionOffsets]] = {topic: {} for topic in topics}
-    for topic, partition in keys:
-        at, end = committed[topic, partition], ends[topic, partition]
-        found[topic][partition] = PartitionOffsets(at if at >= 0 else None, end)
-    return found
+    except KeyError as error:
+        raise LabError(f"offsets of group {group!r}: the answer lacks {error}") from error
 
 
 class Reader:
@@ -74,6 +68,11 @@ class Reader:
         self._thread = threading.Thread(target=self._run, name="lab-reader", daemon=True)
         self.trouble: LabError | None = None
         """Why the last reading failed; None if it did not."""
+
+    @property
+    def running(self) -> bool:
+        """Whether it reads; not any more after an error that nobody has thought of."""
+        return self._thread.is_alive()
 
     def start(self) -> None:
         """Start reading; return when each topic has been read.
@@ -107,6 +106,19 @@ class Reader:
         self._readings += [
             Reading(topic, began, ended, offsets) for topic, offsets in found.items()
         ]
+
+
+def _read(consumer: Consumer, topics: Sequence[str]) -> dict[str, dict[int, PartitionOffsets]]:
+    keys = _partitions(consumer, topics)
+    asked = [TopicPartition(topic, partition) for topic, partition in keys]
+    committed = _offsets(consumer.committed(asked, timeout=_TIMEOUT))
+    asked = [TopicPartition(topic, partition, OFFSET_END) for topic, partition in keys]
+    ends = _offsets(consumer.offsets_for_times(asked, timeout=_TIMEOUT))
+    found: dict[str, dict[int, PartitionOffsets]] = {topic: {} for topic in topics}
+    for topic, partition in keys:
+        at, end = committed[topic, partition], ends[topic, partition]
+        found[topic][partition] = PartitionOffsets(at if at >= 0 else None, end)
+    return found
 
 
 def _partitions(consumer: Consumer, topics: Sequence[str]) -> list[tuple[str, int]]:
