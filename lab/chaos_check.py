@@ -1,4 +1,4 @@
-"""Judges what a chaos run left behind: documents against runs, readings and faults. Pure.
+"""Judges what a chaos run left behind: documents against runs and faults. Pure.
 
 A finding is a sentence on something that must not be. Without findings the run has passed, unless
 nothing was there to be judged.
@@ -15,7 +15,6 @@ from typing import Any
 
 from airflow_lag_provider.run import document_id
 from lab.chaos_faults import Outage
-from lab.demo_snapshots import Reading, Taken, around, mistakes
 
 MINUTE = timedelta(minutes=1)
 ENDED = frozenset({"success", "failed"})
@@ -117,21 +116,6 @@ class Lacking:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class Compared:
-    """Snapshots against the independent client's readings.
-
-    :param snapshots: how many were compared, and `offsets`, how many offsets of theirs.
-    :param unchecked: those without a reading before or after them.
-    :param findings: what can't have been so.
-    """
-
-    snapshots: int
-    offsets: int
-    unchecked: tuple[str, ...]
-    findings: tuple[str, ...]
-
-
 def one_document_each(runs: Iterable[Run], hits: Iterable[Hit], *, mirror: str) -> list[str]:
     """Return what is wrong between runs and documents: each run has one, each document a run."""
     documents: defaultdict[tuple[str, str], list[Hit]] = defaultdict(list)
@@ -164,42 +148,6 @@ def _of_run(run: Run, hits: Sequence[Hit], *, mirror: str) -> list[str]:
         findings.append(f"{where}: its document's id {hit.id} is another run's")
     if run.state == "success" and not hit.is_snapshot:
         findings.append(f"{where}: the run is green, its document a {_error(hit)}")
-    return findings
-
-
-def between_readings(hits: Iterable[Hit], readings: Iterable[Reading]) -> Compared:
-    """Compare each offset of each snapshot with what was read before and after it."""
-    by_topic: defaultdict[str, list[Reading]] = defaultdict(list)
-    for reading in readings:
-        by_topic[reading.topic].append(reading)
-    unchecked: list[str] = []
-    findings: list[str] = []
-    snapshots = offsets = 0
-    for hit in hits:
-        if not hit.is_snapshot:
-            continue
-        taken = Taken.from_document(hit.source)
-        findings += [f"{hit}: {words}" for words in _untrue(hit.source)]
-        pair = around(taken, by_topic[hit.topic])
-        if pair is None:
-            unchecked.append(str(hit))
-            continue
-        snapshots += 1
-        offsets += 2 * len(taken.snapshot.partitions)
-        findings += [f"{hit}: {words}" for words in mistakes(taken.snapshot, *pair)]
-    return Compared(snapshots, offsets, tuple(unchecked), tuple(findings))
-
-
-def _untrue(source: Mapping[str, Any]) -> list[str]:
-    """Return what a snapshot says that its own rows don't, or that nobody has done."""
-    rows = {f"p{row['id']}": row["lag"] for row in source["partition"]}
-    findings = [
-        f"{name} is {source.get(name)}, and the partition's lag {lag}"
-        for name, lag in rows.items()
-        if source.get(name) != lag
-    ]
-    if changed := source["partitions"].get("changed"):
-        findings.append(f"it says that the topic {changed}, which nobody touched")
     return findings
 
 

@@ -8,16 +8,15 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from lab.chaos_check import (
-    Compared,
     Hit,
     Lacking,
     Run,
-    between_readings,
     cause,
     each_is_listed,
     one_document_each,
 )
 from lab.chaos_faults import Outage
+from lab.chaos_offsets import Compared, between_readings, standing_still
 from lab.demo_snapshots import Reading
 
 _MOST_FINDINGS = 40
@@ -77,9 +76,8 @@ class Verdict:
             f"1. {len(evidence.runs)} runs, {len(evidence.hits)} documents:"
             f" {snapshots} snapshots, {len(evidence.hits) - snapshots} failures",
             f"2. {compared.snapshots} snapshots compared with {len(evidence.readings)} readings of"
-            f" topics: {compared.offsets} offsets; {len(compared.unchecked)} snapshots without"
+            f" topics: {compared.offsets} offsets; {compared.unchecked} snapshots without"
             " a reading on both sides",
-            *(f"   unchecked: {one}" for one in compared.unchecked[:_MOST_FINDINGS]),
             f"3. {len(self.rows)} minutes of topics without a snapshot",
             *(f"   {line}" for line in _table(self.rows)),
         ]
@@ -96,13 +94,14 @@ class Verdict:
 
 def judge(evidence: Evidence) -> Verdict:
     """Return the verdict on a chaos run."""
-    compared = between_readings(evidence.hits, evidence.readings)
+    compared = between_readings(evidence.hits, evidence.readings, evidence.outages)
     documents = {(hit.topic, hit.due): hit for hit in evidence.hits}
     rows = tuple((one, cause(one, documents, evidence.outages)) for one in evidence.lacking)
     findings = [
         *evidence.left_open,
         *one_document_each(evidence.runs, evidence.hits, mirror=evidence.mirror),
         *compared.findings,
+        *standing_still(evidence.topics, evidence.readings),
         *each_is_listed(
             evidence.lacking, evidence.hits, topics=evidence.topics, minutes=evidence.minutes
         ),
