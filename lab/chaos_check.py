@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from types import MappingProxyType
 from typing import Any
 
-from airflow_lag_provider.run import document_id
+from airflow_lag_provider.run import MAX_ACTIVE_RUNS, document_id
 from lab.chaos_faults import Outage
 
 MINUTE = timedelta(minutes=1)
@@ -23,10 +23,21 @@ ENDED = frozenset({"success", "failed"})
 GAP = "gap"
 """What the reason of a minute without a document is called below."""
 
+FULL = "max_active_runs reached"
+"""What `told` adds to the reason of a gap; called so below."""
+
+# What `airflow-lag gaps` says first when Airflow has no run; after it, what other topics have.
+_NO_RUN = "no run was made"
+# With room for so long the scheduler would have made the run of a minute.
+_ROOM = timedelta(seconds=30)
+_ENDS_RUNS = frozenset({"scheduler", "triggerer"})
+
 EXPLAINED_BY: Mapping[str, frozenset[str]] = MappingProxyType(
     {
-        GAP: frozenset({"scheduler", "triggerer"}),
-        "EndedByAirflow": frozenset({"scheduler", "triggerer"}),
+        GAP: frozenset({"scheduler"}),
+        # A triggerer keeps no run from being made, but those before it from ending.
+        FULL: frozenset({"scheduler", "triggerer"}),
+        "EndedByAirflow": _ENDS_RUNS,
         # A triggerer that hung can find its own time limits passed.
         "SSHConnectionNotRead": frozenset({"triggerer"}),
         "SSHUnreachable": frozenset({"sshd", "triggerer"}),
@@ -61,6 +72,7 @@ class Run:
 
     :param due: the instant it was due.
     :param started_at: its ``start_date``; None before it started.
+    :param ended_at: its ``end_date``; None before it ended.
     """
 
     topic: str
@@ -68,6 +80,11 @@ class Run:
     due: datetime
     state: str
     started_at: datetime | None
+    ended_at: datetime | None = None
+
+    def __str__(self) -> str:
+        """Return topic, minute and run."""
+        return f"{self.topic} {self.due:%H:%M} ({self.run_id})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +151,7 @@ def one_document_each(runs: Iterable[Run], hits: Iterable[Hit], *, mirror: str) 
 
 
 def _of_run(run: Run, hits: Sequence[Hit], *, mirror: str) -> list[str]:
-    where = f"{run.topic} {run.due:%H:%M} ({run.run_id})"
+    where = str(run)
     findings = [] if run.state in ENDED else [f"{where}: still {run.state}"]
     if len(hits) != 1:
         count = f"{len(hits)} documents" if hits else "no document"
@@ -178,6 +195,38 @@ def each_is_listed(
                        listed.values()]  # fmt: skip
 
 
+def told(one: Lacking, runs: Iterable[Run]) -> Lacking:
+    """Return a gap with `FULL` added to its reason where Airflow's runs show that it was so.
+
+    It is when as many runs of the topic as there may be at once were open for half of the minute.
+    """
+    if one.kind != GAP or not one.reason.startswith(_NO_RUN):
+        return one
+    freed = one.due + _ROOM
+    still_open = sum(
+        run.topic == one.topic
+        and run.due < one.due
+        and (run.ended_at is None or run.ended_at > freed)
+        for run in runs
+    )
+    return one if still_open < MAX_ACTIVE_RUNS else replace(one, reason=f"{one.reason}; {FULL}")
+
+
+def ended_early(
+    runs: Iterable[Run], hits: Iterable[Hit], outages: Sequence[Outage]
+) -> list[tuple[Run, Outage | None]]:
+    """Return the runs that Airflow ended, red, after their snapshot was written.
+
+    Each with the first fault of scheduler or triggerer between the instant it was due and its end.
+    """
+    snapshots = {(hit.topic, hit.run_id) for hit in hits if hit.is_snapshot}
+    return [
+        (run, _first(outages, _ENDS_RUNS, run.due, run.ended_at or run.due + MINUTE))
+        for run in runs
+        if run.state == "failed" and (run.topic, run.run_id) in snapshots
+    ]
+
+
 def cause(one: Lacking, hits: Mapping[tuple[str, datetime], Hit], outages: Iterable[Outage]
           ) -> Outage | None:  # fmt: skip
     """Return the first fault that explains why a minute is missing; None when none does.
@@ -185,18 +234,37 @@ def cause(one: Lacking, hits: Mapping[tuple[str, datetime], Hit], outages: Itera
     It is one of a part that can make it miss for this reason, between the instant it was due and
     the time of its document, or the next minute where there is none.
 
+    :param one: as `told` returns it: a triggerer explains a gap only where the reason says that
+        no more runs were allowed.
     :param hits: the documents by topic and minute.
     """
-    parts = EXPLAINED_BY.get(GAP if one.kind == GAP else one.reason, frozenset())
+    parts = EXPLAINED_BY.get(_key(one), frozenset())
     hit = hits.get((one.topic, one.due))
     until = datetime.fromisoformat(hit.source["@timestamp"]) if hit else one.due + MINUTE
+    return _first(outages, parts, one.due, until)
+
+
+def _key(one: Lacking) -> str:
+    """Return what the reason of a minute without a snapshot is called in `EXPLAINED_BY`."""
+    if one.kind != GAP:
+        return one.reason
+    if not one.reason.startswith(_NO_RUN):
+        # A run without a document, a DAG that is paused or gone: no fault does that.
+        return ""
+    return FULL if one.reason.endswith(FULL) else GAP
+
+
+def _first(
+    outages: Iterable[Outage], parts: frozenset[str], since: datetime, until: datetime
+) -> Outage | None:
+    """Return the first fault of some parts that lies, with their recovery, within a time."""
     return next(
         (
             outage
             for outage in outages
             if outage.fault.part in parts
             and outage.began <= until
-            and outage.well + RECOVERY[outage.fault.part] >= one.due
+            and outage.well + RECOVERY[outage.fault.part] >= since
         ),
         None,
     )

@@ -24,7 +24,7 @@ MIRROR = "chaos"
 # Elasticsearch gives so many documents at once: those of a topic in a week.
 _MOST_HITS = 10_000
 _RUNS = text(
-    "select dag_id, run_id, data_interval_end, state, start_date from dag_run"
+    "select dag_id, run_id, data_interval_end, state, start_date, end_date from dag_run"
     " where data_interval_end >= :first and data_interval_end <= :last"
 )
 
@@ -65,8 +65,8 @@ class Records:
         with engine.connect() as connection:
             rows = connection.execute(_RUNS, {"first": first, "last": last}).all()
         return [
-            Run(self._topics[dag_id], run_id, due.astimezone(UTC), str(state), started_at)
-            for dag_id, run_id, due, state, started_at in rows
+            Run(self._topics[dag_id], run_id, due.astimezone(UTC), str(state), started_at, ended_at)
+            for dag_id, run_id, due, state, started_at, ended_at in rows
         ]
 
     def lost(self) -> list[str]:

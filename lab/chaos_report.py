@@ -13,7 +13,9 @@ from lab.chaos_check import (
     Run,
     cause,
     each_is_listed,
+    ended_early,
     one_document_each,
+    told,
 )
 from lab.chaos_faults import Outage
 from lab.chaos_offsets import Compared, between_readings, standing_still
@@ -53,11 +55,13 @@ class Verdict:
     """What the evidence comes to.
 
     :param rows: what was missed, with its reason, each with the fault that explains it.
+    :param ended_early: the runs that Airflow ended after their snapshot, each with such a fault.
     """
 
     evidence: Evidence
     compared: Compared
     rows: tuple[tuple[Lacking, Outage | None], ...]
+    ended_early: tuple[tuple[Run, Outage | None], ...]
     findings: tuple[str, ...]
 
     @property
@@ -74,7 +78,12 @@ class Verdict:
             f"{len(evidence.topics)} topics, {len(evidence.minutes)} minutes from {first:%H:%M} to"
             f" {last:%H:%M} (UTC), {len(evidence.outages)} faults",
             f"1. {len(evidence.runs)} runs, {len(evidence.hits)} documents:"
-            f" {snapshots} snapshots, {len(evidence.hits) - snapshots} failures",
+            f" {snapshots} snapshots, {len(evidence.hits) - snapshots} failures;"
+            f" {len(self.ended_early)} runs ended by Airflow after their snapshot",
+            *(
+                f"   ended after its snapshot: {run}, {outage or 'no fault'}"
+                for run, outage in self.ended_early[:_MOST_FINDINGS]
+            ),
             f"2. {compared.snapshots} snapshots compared with {len(evidence.readings)} readings of"
             f" topics: {compared.offsets} offsets; {compared.unchecked} snapshots without"
             " a reading on both sides",
@@ -96,7 +105,9 @@ def judge(evidence: Evidence) -> Verdict:
     """Return the verdict on a chaos run."""
     compared = between_readings(evidence.hits, evidence.readings, evidence.outages)
     documents = {(hit.topic, hit.due): hit for hit in evidence.hits}
-    rows = tuple((one, cause(one, documents, evidence.outages)) for one in evidence.lacking)
+    lacking = [told(one, evidence.runs) for one in evidence.lacking]
+    rows = tuple((one, cause(one, documents, evidence.outages)) for one in lacking)
+    early = tuple(ended_early(evidence.runs, evidence.hits, evidence.outages))
     findings = [
         *evidence.left_open,
         *one_document_each(evidence.runs, evidence.hits, mirror=evidence.mirror),
@@ -111,12 +122,17 @@ def judge(evidence: Evidence) -> Verdict:
             for one, outage in rows
             if outage is None
         ),
+        *(
+            f"{run}: ended by Airflow after its snapshot, without a fault that explains it"
+            for run, outage in early
+            if outage is None
+        ),
     ]
     if not compared.snapshots:
         findings.append("No snapshot could be compared with readings.")
     if not evidence.outages:
         findings.append("No fault was inflicted.")
-    return Verdict(evidence, compared, rows, tuple(findings))
+    return Verdict(evidence, compared, rows, early, tuple(findings))
 
 
 def _table(rows: Iterable[tuple[Lacking, Outage | None]]) -> list[str]:

@@ -11,7 +11,7 @@ import pytest
 from airflow_lag_provider.errors import DescribeError, EndedByAirflow
 from airflow_lag_provider.run import document_id
 from airflow_lag_provider.snapshot import PartitionLag, TopicSnapshot
-from lab.chaos_check import EXPLAINED_BY, GAP, RECOVERY, Hit, Lacking, Run, cause
+from lab.chaos_check import EXPLAINED_BY, FULL, GAP, RECOVERY, Hit, Lacking, Run, cause, told
 from lab.chaos_faults import Outage
 from lab.chaos_offsets import untrue
 from lab.chaos_plan import PARTS, Fault, Kind
@@ -27,7 +27,9 @@ def at(minute: float, second: float = 0) -> datetime:
 
 
 def run(topic: str, minute: int, state: str = "success", run_id: str | None = None) -> Run:
-    return Run(topic, run_id or f"scheduled__{minute}", at(minute), state, at(minute, 1))
+    return Run(
+        topic, run_id or f"scheduled__{minute}", at(minute), state, at(minute, 1), at(minute, 6)
+    )
 
 
 def document(
@@ -122,7 +124,8 @@ def test_the_report_counts_and_names_the_faults() -> None:
     lines = judge(story()).lines()
     assert lines[:4] == [
         "2 topics, 3 minutes from 12:00 to 12:02 (UTC), 2 faults",
-        "1. 4 runs, 4 documents: 3 snapshots, 1 failures",
+        "1. 4 runs, 4 documents: 3 snapshots, 1 failures; 0 runs ended by Airflow after"
+        " their snapshot",
         "2. 3 snapshots compared with 14 readings of topics: 6 offsets; 0 snapshots without a"
         " reading on both sides",
         "3. 3 minutes of topics without a snapshot",
@@ -426,6 +429,59 @@ def test_what_no_fault_explains_is_found(outages: list[Outage], unexplained: lis
     assert all("without a fault that explains it" in one for one in words)
 
 
+def test_a_triggerer_explains_a_gap_only_where_no_more_runs_were_allowed() -> None:
+    """It holds runs up; the next one is not made while as many are open as there may be."""
+    hang = [outage("triggerer", at(0, 30), 40), story().outages[1]]
+    assert [one.split(": ")[0] for one in found(outages=hang)] == ["a 12:01", "b 12:01"]
+    gap = replace(story().lacking[0], reason="no run was made; other topics have documents")
+    held = [replace(run("a", minute), ended_at=at(1, 31)) for minute in (-2, -1, 0)]
+    said = told(gap, held)
+    assert said.reason == "no run was made; other topics have documents; max_active_runs reached"
+    assert cause(said, {}, hang) is hang[0]
+    assert cause(gap, {}, hang) is None
+    for runs in (
+        held[1:],
+        [*held[1:], replace(held[0], ended_at=at(1, 30))],
+        [*held[1:], replace(held[0], topic="b")],
+        [*held[1:], replace(held[0], due=at(1))],
+    ):
+        assert told(gap, runs) is gap
+    assert told(gap, [replace(one, ended_at=None) for one in held]) == said
+
+
+def test_the_report_says_that_no_more_runs_were_allowed() -> None:
+    """What explains the gap stands in its line."""
+    held = [replace(run("a", -n, run_id=f"r{n}"), ended_at=at(1, 40)) for n in (1, 2, 3)]
+    lines = judge(replace(story(), runs=(*story().runs, *held))).lines()
+    assert any("no run was made; max_active_runs reached  1 " in line for line in lines)
+
+
+@pytest.mark.parametrize("reason", ["no run, and the DAG is paused now", "its run is failed"])
+def test_a_gap_for_another_reason_is_found(reason: str) -> None:
+    """No fault of a part pauses a DAG."""
+    lacking = [replace(one, reason=reason) if one.kind == GAP else one for one in story().lacking]
+    assert f"a 12:01: gap without a fault that explains it: {reason}" in found(lacking=lacking)
+
+
+def test_a_run_that_was_ended_after_its_snapshot_wants_a_fault() -> None:
+    """It is counted and named; a scheduler or triggerer that was at fault explains it."""
+    runs = (replace(story().runs[0], state="failed"), *story().runs[1:])
+    where = "a 12:00 (scheduled__0)"
+    words = f"{where}: ended by Airflow after its snapshot, without a fault that explains it"
+    assert found(runs=runs) == [words]
+    for part in PARTS:
+        outages = [*story().outages, outage(part, at(0, 6), 20)]
+        verdict = judge(replace(story(), runs=runs, outages=outages))
+        assert verdict.findings == (() if part in {"scheduler", "triggerer"} else (words,)), part
+    lines = judge(
+        replace(story(), runs=runs, outages=[*story().outages, outage("triggerer", at(0, 6), 20)])
+    ).lines()
+    assert "; 1 runs ended by Airflow after their snapshot" in lines[1]
+    assert lines[2] == (f"   ended after its snapshot: {where}, triggerer kill 12:00:06-12:00:26")
+    late = [*story().outages, outage("triggerer", at(0, 7), 20)]
+    assert words in found(runs=runs, outages=late)
+
+
 def test_a_fault_may_cost_a_minute_while_its_part_recovers() -> None:
     """Up to its own time after it is well again."""
     failure = story().lacking[2]
@@ -448,7 +504,7 @@ def test_a_reason_that_no_fault_can_have_is_found(error: str) -> None:
 
 def test_the_reasons_are_errors_that_there_are_and_the_parts_too() -> None:
     """A name that was changed would explain nothing, and nobody would see it."""
-    known = {EndedByAirflow.__name__, GAP}
+    known = {EndedByAirflow.__name__, GAP, FULL}
     waiting = [DescribeError]
     while waiting:
         kind = waiting.pop()
