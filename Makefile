@@ -48,7 +48,10 @@ types: .venv/.ready
 # Two at a time, each with a laboratory of its own: most of it waits for minutes to pass.
 integration: .venv/.ready .venv-2.11/.ready
 	@lab/prepare.sh java mvn sshd postgres redis
-	$(BIN)/pytest -q -m integration -n 2 --dist loadfile --durations 8 tests/integration
+	$(BIN)/pytest -q -m integration -n 2 --dist loadfile --durations 8 \
+	  --ignore tests/integration/lab/test_chaos.py tests/integration
+	# Alone: what other tests take of the machine would look like a fault that nobody planned.
+	$(BIN)/pytest -q -m integration tests/integration/lab/test_chaos.py
 
 bench:
 	@echo "See benchmarks/README.md; from this folder, after any of the other commands:"
