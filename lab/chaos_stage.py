@@ -178,7 +178,10 @@ class Stage:
 
     def gone_clients(self) -> list[str]:
         """Return a sentence for each client of ours that has ended by itself."""
-        clients = {"independent client": self.reader, "producer": self._producer}
+        clients: dict[str, Reader | Producer] = {
+            "independent client": self.reader,
+            "producer": self._producer,
+        }
         return [
             f"The {name} has ended by itself; its error was printed when it did"
             for name, client in clients.items()
