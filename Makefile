@@ -1,6 +1,7 @@
 # make demo   everything real on this machine: Kafka, MirrorMaker, sshd, Elasticsearch, Airflow
 # make test   all tests: checks, unit tests, integration tests on Airflow 3.3 and 2.11
 # make unit   the unit tests alone
+# make chaos  parts break at random for 15 minutes, and nothing may be wrong: MINUTES=… SEED=…
 # make bench  names the benchmarks; make bench-short shows that they run
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
@@ -16,14 +17,18 @@ PYTHON = $(shell lab/prepare.sh --python)
 BIN := .venv/bin
 BIN_2 := .venv-2.11/bin
 
-.PHONY: help demo test unit lint types unit-2 integration bench bench-short lock clean
+.PHONY: help demo chaos test unit lint types unit-2 integration bench bench-short lock clean
 
 help:
-	@sed -n '1,4s/^# //p' Makefile
+	@sed -n '1,5s/^# //p' Makefile
 
 demo: .venv/.ready
 	@lab/prepare.sh java mvn
 	@$(BIN)/python -m lab.demo $(if $(CHECK),--check)
+
+chaos: .venv/.ready
+	@lab/prepare.sh java mvn sshd postgres
+	@$(BIN)/python -m lab chaos $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SEED),--seed $(SEED))
 
 test: lint types unit unit-2 integration bench-short
 
@@ -43,7 +48,10 @@ types: .venv/.ready
 # Two at a time, each with a laboratory of its own: most of it waits for minutes to pass.
 integration: .venv/.ready .venv-2.11/.ready
 	@lab/prepare.sh java mvn sshd postgres redis
-	$(BIN)/pytest -q -m integration -n 2 --dist loadfile --durations 8 tests/integration
+	$(BIN)/pytest -q -m integration -n 2 --dist loadfile --durations 8 \
+	  --ignore tests/integration/lab/test_chaos.py tests/integration
+	# Alone: what other tests take of the machine would look like a fault that nobody planned.
+	$(BIN)/pytest -q -m integration tests/integration/lab/test_chaos.py
 
 bench:
 	@echo "See benchmarks/README.md; from this folder, after any of the other commands:"

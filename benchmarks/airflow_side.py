@@ -65,20 +65,6 @@ _SETTINGS = {
 }
 
 
-def advice(airflow: Airflow, mirrors: Path) -> dict[str, str]:
-    """Return the settings that ``airflow-lag tune`` names for a configuration.
-
-    :raises LabError: it does not end well.
-    """
-    done = airflow.execute(
-        str(airflow.bin / "airflow-lag"), "tune", "--env", "--file", str(mirrors)
-    )
-    if done.code:
-        raise LabError(f"airflow-lag tune: {done.stderr}")
-    lines = [line for line in done.stdout.splitlines() if line.startswith("AIRFLOW__")]
-    return dict(line.split("=", 1) for line in lines)
-
-
 class Stage:
     """One Airflow with its own SSH server and PostgreSQL, beside a laboratory."""
 
@@ -109,7 +95,7 @@ class Stage:
             environment=_SETTINGS | {"PYTHONPATH": str(REPOSITORY)},
             database=self.database.url(),
         )
-        self.airflow.environment.update(advice(self.airflow, mirrors) | extra)
+        self.airflow.environment.update(self.airflow.advice(mirrors) | extra)
 
     def heads(self) -> dict[str, list[int]]:
         """Return the process ids of each part whose CPU time is counted."""

@@ -14,6 +14,7 @@ import subprocess
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from urllib.error import URLError
 from urllib.request import urlopen
@@ -192,6 +193,27 @@ class Airflow:
         with ThreadPoolExecutor() as pool:
             list(pool.map(lambda process: process.stop(grace=8), self._processes))
         self._processes.clear()
+
+    def advice(self, mirrors: Path) -> dict[str, str]:
+        """Return the settings, as variables, that ``airflow-lag tune`` names for a configuration.
+
+        :param mirrors: path of its mirrors.yaml
+        :raises LabError: it does not end well
+        """
+        done = self.execute(str(self.bin / "airflow-lag"), "tune", "--env", "--file", str(mirrors))
+        if done.code:
+            raise LabError(f"airflow-lag tune: {done.stderr}")
+        lines = [line for line in done.stdout.splitlines() if line.startswith("AIRFLOW__")]
+        return dict(line.split("=", 1) for line in lines)
+
+    def heartbeat(self, component: str) -> datetime | None:
+        """Return when a scheduler or triggerer last gave a sign of life; 3.x only.
+
+        :param component: ``scheduler`` or ``triggerer``
+        :return: None before the first one, or when the api-server doesn't say
+        """
+        found = (self._health() or {}).get(component, {}).get(f"latest_{component}_heartbeat")
+        return datetime.fromisoformat(found) if found else None
 
     def component(self, name: str) -> Process:
         """Return one process, to stop, pause or start it alone.

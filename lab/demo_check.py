@@ -6,73 +6,20 @@ right when each of its offsets lies between the readings before and after it.
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
-from lab import client
 from lab.airflow import Airflow
 from lab.demo_index import Document, scheduled
-from lab.demo_snapshots import Reading, Taken, around, mistakes, rise, successive
+from lab.demo_snapshots import Taken, around, mistakes, rise, successive
 from lab.errors import CheckError, LabError
 from lab.laboratory import Laboratory
+from lab.reader import Reader
 
 _SUCCESSIVE = 3
 _LIMIT_SECONDS = 480.0
 _POLL_SECONDS = 2.0
-_READ_EVERY_SECONDS = 1.0
-
-
-class Reader:
-    """Reads committed and end offsets of all topics, about once a second, from a thread.
-
-    :param bootstrap: ``host:port`` of the source broker
-    :param group: MirrorMaker's consumer group
-    :param topics: the topics
-    """
-
-    def __init__(self, *, bootstrap: str, group: str, topics: Sequence[str]) -> None:
-        self._bootstrap = bootstrap
-        self._group = group
-        self._topics = tuple(topics)
-        self._readings: list[Reading] = []
-        self._stopping = threading.Event()
-        # A daemon: a broker that is gone would hold it, and the end of the demo, for seconds.
-        self._thread = threading.Thread(target=self._run, name="demo-reader", daemon=True)
-        self.trouble: LabError | None = None
-        """Why the last reading failed; None if it did not."""
-
-    def start(self) -> None:
-        """Start reading; return when each topic has been read.
-
-        :raises LabError: the broker does not answer
-        """
-        self._read_all()
-        self._thread.start()
-
-    def stop(self) -> None:
-        """Stop reading."""
-        self._stopping.set()
-        self._thread.join(timeout=3)
-
-    def readings(self) -> tuple[Reading, ...]:
-        """Return all readings so far, oldest first."""
-        return tuple(self._readings)
-
-    def _run(self) -> None:
-        while not self._stopping.wait(_READ_EVERY_SECONDS):
-            try:
-                self._read_all()
-                self.trouble = None
-            except LabError as error:
-                self.trouble = error
-
-    def _read_all(self) -> None:
-        for topic in self._topics:
-            began = datetime.now(UTC)
-            offsets = client.read_offsets(self._bootstrap, self._group, topic)
-            self._readings.append(Reading(topic, began, datetime.now(UTC), offsets))
 
 
 class Check:

@@ -30,6 +30,7 @@ class Laboratory:
     :param progress: told, line by line, what it waits for
     :param kafka: whether to start the brokers, and with them what the next two say
     :param mirrormaker: whether to start MirrorMaker, and the target it writes to
+    :param mirrormaker_restarts: whether that is started again when it ends by itself
     :param producer: whether to start the producer
     :param elasticsearch: whether to start Elasticsearch
     :param elasticsearch_users: its users; by default it asks for none
@@ -49,6 +50,7 @@ class Laboratory:
         progress: Progress = lambda _: None,
         kafka: bool = True,
         mirrormaker: bool = True,
+        mirrormaker_restarts: bool = False,
         producer: bool = True,
         elasticsearch: bool = True,
         elasticsearch_users: tuple[Credentials, ...] = (),
@@ -68,6 +70,7 @@ class Laboratory:
         self._progress = progress
         self._with_kafka = kafka
         self._with_mirrormaker = kafka and mirrormaker
+        self._mirrormaker_restarts = mirrormaker_restarts
         self._with_producer = kafka and producer
         self._with_elasticsearch = elasticsearch
         self._elasticsearch_users = elasticsearch_users
@@ -203,6 +206,7 @@ class Laboratory:
                 target=self.target,
                 group=self.group,
                 topics=self.topics,
+                restarts=self._mirrormaker_restarts,
             )
             self._timed("MirrorMaker", self._mirrormaker.start)
 

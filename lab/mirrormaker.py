@@ -19,6 +19,13 @@ GROUP = "oasis-group"
 TOPICS = ("orders", "payments", "clicks")
 """The topics that it mirrors unless told otherwise."""
 
+# It ends when it is asked to, and what it runs with it.
+_RESTARTING = (
+    *("/bin/sh", "-c"),
+    "trap 'kill $! 2>/dev/null; wait $!; exit' TERM; while :; do \"$@\" & wait $!; sleep 1; done",
+    "sh",
+)
+
 
 class MirrorMaker(Part):
     """Copies topics from one broker to another and commits what the other one has.
@@ -32,6 +39,8 @@ class MirrorMaker(Part):
     :param streams: number of consumers, members of the group
     :param commit_milliseconds: time between commits. Its own default, a minute, would hide all
         movement from a test.
+    :param restarts: whether it is started again when it ends by itself, as by a service manager; it
+        does so when a commit of it meets a rebalance, for instance after its broker hung
     """
 
     def __init__(
@@ -45,6 +54,7 @@ class MirrorMaker(Part):
         topics: Sequence[str] = TOPICS,
         streams: int = 2,
         commit_milliseconds: int = 2000,
+        restarts: bool = False,
     ) -> None:
         self.group = group
         self.topics = tuple(topics)
@@ -70,6 +80,7 @@ class MirrorMaker(Part):
             workspace=workspace,
             name="mirrormaker",
             command=[
+                *(_RESTARTING if restarts else ()),
                 *java_command(home, 256, "kafka.tools.MirrorMaker"),
                 *("--consumer.config", consumer, "--producer.config", producer),
                 *("--include", "|".join(topic.replace(".", r"\.") for topic in topics)),

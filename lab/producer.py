@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from confluent_kafka import Producer as Client
@@ -30,9 +30,17 @@ class Producer:
     :param bootstrap: ``host:port`` of the broker
     :param topics: the topics, which exist; their order makes their rates
     :param partitions: number of partitions of each
+    :param rate: messages a second by number of the topic and partition; those above by default
     """
 
-    def __init__(self, *, bootstrap: str, topics: Sequence[str], partitions: int) -> None:
+    def __init__(
+        self,
+        *,
+        bootstrap: str,
+        topics: Sequence[str],
+        partitions: int,
+        rate: Callable[[int, int], float] = rate,
+    ) -> None:
         self._bootstrap = bootstrap
         self._rates = {
             (topic, partition): rate(number, partition)
@@ -45,8 +53,8 @@ class Producer:
 
     @property
     def running(self) -> bool:
-        """Whether it writes."""
-        return self._thread is not None
+        """Whether it writes; not any more after an error that nobody has thought of."""
+        return self._thread is not None and self._thread.is_alive()
 
     def start(self) -> None:
         """Start writing.
