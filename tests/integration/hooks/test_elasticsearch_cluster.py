@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from airflow_lag_provider.errors import ElasticsearchTimedOut
 from airflow_lag_provider.hooks.elasticsearch import LagElasticsearchHook
 from airflow_lag_provider.hooks.elasticsearch_flush import flush
-from airflow_lag_provider.hooks.elasticsearch_spool import configured_spool
 from airflow_lag_provider.spool import Spool
 from lab.elasticsearch import Elasticsearch
 from lab.elasticsearch_cluster import ElasticsearchCluster
@@ -40,15 +38,6 @@ def tasks(cluster: ElasticsearchCluster, monkeypatch: pytest.MonkeyPatch) -> Tas
     is_stored(tasks.run("before"))
     wait_for(cluster, "green")
     return tasks
-
-
-@pytest.fixture
-def spool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Spool]:
-    monkeypatch.setenv("AIRFLOW__LAG__SPOOL_DIR", str(tmp_path / "spool"))
-    found = configured_spool()
-    assert found
-    yield found
-    found.release()
 
 
 def test_a_node_that_dies_costs_no_snapshot(cluster: ElasticsearchCluster, tasks: Tasks) -> None:

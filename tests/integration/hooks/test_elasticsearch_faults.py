@@ -6,7 +6,6 @@ import asyncio
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from threading import Timer
 
 import pytest
@@ -14,7 +13,6 @@ import pytest
 from airflow_lag_provider.errors import DocumentRefused, ElasticsearchOverloaded, IndexUnusable
 from airflow_lag_provider.hooks.elasticsearch import Document, LagElasticsearchHook
 from airflow_lag_provider.hooks.elasticsearch_flush import flush
-from airflow_lag_provider.hooks.elasticsearch_spool import configured_spool
 from airflow_lag_provider.spool import Spool
 from lab.elasticsearch import Credentials, Elasticsearch
 from lab.workspace import Workspace
@@ -56,15 +54,6 @@ def tasks(server: Elasticsearch, monkeypatch: pytest.MonkeyPatch) -> Tasks:
     tasks.connect(server.connection(WRITER))
     server.request("DELETE", f"/{INDEX},{INDEX}-1,{INDEX}-2,{INDEX}-3?ignore_unavailable=true")
     return tasks
-
-
-@pytest.fixture
-def spool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Spool]:
-    monkeypatch.setenv("AIRFLOW__LAG__SPOOL_DIR", str(tmp_path / "spool"))
-    found = configured_spool()
-    assert found
-    yield found
-    found.release()
 
 
 @pytest.mark.parametrize("fault", FAULTS.values(), ids=list(FAULTS))

@@ -18,7 +18,7 @@ from airflow_lag_provider.errors import (
 )
 from airflow_lag_provider.hooks.elasticsearch import LagElasticsearchHook
 from airflow_lag_provider.hooks.elasticsearch_flush import flush
-from airflow_lag_provider.hooks.elasticsearch_spool import configured_spool
+from airflow_lag_provider.spool import Spool
 from lab.certificates import Certificates
 from lab.elasticsearch import Elasticsearch
 from lab.elasticsearch_keys import key_module
@@ -125,17 +125,13 @@ def test_a_document_waits_until_the_certificate_is_trusted(
     server: Elasticsearch,
     certificates: Certificates,
     tasks: Tasks,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    spool: Spool,
 ) -> None:
     """Somebody who changed the server's certificate loses no snapshot."""
-    monkeypatch.setenv("AIRFLOW__LAG__SPOOL_DIR", str(tmp_path / "spool"))
     tasks.connect(server.connection(WRITER), ca_certs=str(certificates.stranger))
     ended = tasks.run("waiting")
     assert ended.result
     assert ended.result["waiting"] == 1
-    spool = configured_spool()
-    assert spool
     assert asyncio.run(flush(spool)).left == 1
     tasks.connect(server.connection(WRITER), ca_certs=str(certificates.authority))
     assert len(asyncio.run(flush(spool)).sent) == 1

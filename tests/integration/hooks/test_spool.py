@@ -23,7 +23,6 @@ from airflow_lag_provider.hooks.elasticsearch_flush import Flushed, flush
 from airflow_lag_provider.hooks.elasticsearch_spool import (
     Fate,
     Waits,
-    configured_spool,
     settle,
     store,
 )
@@ -61,14 +60,9 @@ def elasticsearch(server: Elasticsearch, monkeypatch: pytest.MonkeyPatch) -> Ela
     return server
 
 
-@pytest.fixture
-def spool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Spool]:
-    monkeypatch.setenv("AIRFLOW__LAG__SPOOL_DIR", str(tmp_path / "spool"))
+@pytest.fixture(autouse=True)
+def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(flushing, "LONGEST_PAUSE", 2.0)
-    found = configured_spool()
-    assert found
-    yield found
-    found.release()
 
 
 def document(minute: int, topic: int, **fields: Any) -> Document:
