@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from benchmarks.readings import Partition, Reading
-from lab.client import PartitionOffsets
+from lab.offsets import PartitionOffsets
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 from benchmarks.agreement import Sweep
 from benchmarks.readings import Partition
 from lab import client
+from lab.offsets import read_offsets
 
 _COMMIT_EVERY = 5
 _SWEEP_EVERY = 1.0
@@ -96,7 +97,7 @@ class Sweeps:
         offsets = {
             (topic, number): found
             for topic in self._topics
-            for number, found in client.read_offsets(self._bootstrap, self._group, topic).items()
+            for number, found in read_offsets(self._bootstrap, self._group, topic).items()
         }
         return Sweep(began, time.time(), offsets)
 

@@ -22,9 +22,10 @@ from lab.chaos_records import INDEX, MIRROR, Records
 from lab.errors import LabError
 from lab.laboratory import Laboratory
 from lab.network import is_listening
+from lab.offsets import read_group
 from lab.postgresql import PostgreSQL
 from lab.producer import Producer
-from lab.reader import Reader, read_group
+from lab.reader import Reader
 from lab.workspace import REPOSITORY
 
 GROUP = "chaos-group"

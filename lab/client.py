@@ -9,7 +9,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from confluent_kafka import (
@@ -33,22 +32,6 @@ from lab.errors import LabError, ReadBackError
 _TIMEOUT = 10.0
 _WARM_UP_SECONDS = 20.0
 _T = TypeVar("_T")
-
-
-@dataclass(frozen=True)
-class PartitionOffsets:
-    """The two offsets that make a partition's lag."""
-
-    committed: int | None
-    """The group's committed offset, None where it never committed."""
-
-    end: int
-    """The partition's end offset, that of the next message."""
-
-    @property
-    def lag(self) -> int | None:
-        """The difference, negative after a commit beyond the end, None without a commit."""
-        return None if self.committed is None else self.end - self.committed
 
 
 def admin(bootstrap: str) -> AdminClient:
@@ -163,19 +146,6 @@ def committed_offsets(bootstrap: str, group: str, topic: str) -> dict[int, int]:
     """
     found = _all_committed_offsets(bootstrap, group)
     return {partition: offset for (name, partition), offset in found.items() if name == topic}
-
-
-def read_offsets(bootstrap: str, group: str, topic: str) -> dict[int, PartitionOffsets]:
-    """Return committed and end offset of each partition of a topic, by partition.
-
-    The commits are read first: while both move, the difference is at least the true lag.
-
-    :param bootstrap: ``host:port`` of the broker
-    :raises LabError: the broker does not answer, or has no such topic
-    """
-    committed = committed_offsets(bootstrap, group, topic)
-    ends = end_offsets(bootstrap, topic)
-    return {p: PartitionOffsets(committed.get(p), end) for p, end in ends.items()}
 
 
 def commit_offsets(bootstrap: str, group: str, offsets: Mapping[tuple[str, int], int]) -> None:

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from airflow_lag_provider.snapshot import PartitionLag, TopicSnapshot
-from lab.client import PartitionOffsets
+from lab.offsets import PartitionOffsets
 
 _MINUTE = timedelta(minutes=1)
 

@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
-from lab import client
+from lab import client, offsets
 from lab.cache import KAFKA_VERSION, Progress, kafka_libs
 from lab.network import HOST, free_port, is_listening
 from lab.process import Part, Process
@@ -136,9 +136,9 @@ class Broker(Part):
         """Write messages to one partition; see `lab.client.produce`."""
         client.produce(self.bootstrap, topic, partition, count)
 
-    def read_offsets(self, group: str, topic: str) -> dict[int, client.PartitionOffsets]:
-        """Read a group's offsets by partition; see `lab.client.read_offsets`."""
-        return client.read_offsets(self.bootstrap, group, topic)
+    def read_offsets(self, group: str, topic: str) -> dict[int, offsets.PartitionOffsets]:
+        """Read a group's offsets by partition; see `lab.offsets.read_offsets`."""
+        return offsets.read_offsets(self.bootstrap, group, topic)
 
     def _properties(self, controller_port: int, auto_create: bool) -> dict[str, str | int]:
         return {

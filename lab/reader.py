@@ -6,44 +6,9 @@ import threading
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from confluent_kafka import OFFSET_END, Consumer, KafkaException, TopicPartition
-
-from lab.client import PartitionOffsets
 from lab.demo_snapshots import Reading
 from lab.errors import LabError
-
-_TIMEOUT = 10.0
-
-
-def read_group(
-    bootstrap: str, group: str, topics: Sequence[str]
-) -> dict[str, dict[int, PartitionOffsets]]:
-    """Return a group's offsets of several topics, by topic and partition.
-
-    The commits are read first, as by `client.read_offsets`. Through a consumer that joins nothing:
-    librdkafka's admin client may end the whole process when a group's coordinator goes away
-    (https://github.com/confluentinc/librdkafka/issues/4605).
-
-    :raises LabError: the broker does not answer, or lacks one of the topics
-    """
-    try:
-        consumer = Consumer(
-            {
-                "bootstrap.servers": bootstrap,
-                "group.id": group,
-                "enable.auto.commit": False,
-                "isolation.level": "read_uncommitted",
-                "log_level": 0,
-            }
-        )
-        try:
-            return _read(consumer, topics)
-        finally:
-            consumer.close()
-    except KafkaException as error:
-        raise LabError(f"offsets of group {group!r} can't be read: {error}") from error
-    except KeyError as error:
-        raise LabError(f"offsets of group {group!r}: the answer lacks {error}") from error
+from lab.offsets import read_group
 
 
 class Reader:
@@ -106,36 +71,3 @@ class Reader:
         self._readings += [
             Reading(topic, began, ended, offsets) for topic, offsets in found.items()
         ]
-
-
-def _read(consumer: Consumer, topics: Sequence[str]) -> dict[str, dict[int, PartitionOffsets]]:
-    keys = _partitions(consumer, topics)
-    asked = [TopicPartition(topic, partition) for topic, partition in keys]
-    committed = _offsets(consumer.committed(asked, timeout=_TIMEOUT))
-    asked = [TopicPartition(topic, partition, OFFSET_END) for topic, partition in keys]
-    ends = _offsets(consumer.offsets_for_times(asked, timeout=_TIMEOUT))
-    found: dict[str, dict[int, PartitionOffsets]] = {topic: {} for topic in topics}
-    for topic, partition in keys:
-        at, end = committed[topic, partition], ends[topic, partition]
-        found[topic][partition] = PartitionOffsets(at if at >= 0 else None, end)
-    return found
-
-
-def _partitions(consumer: Consumer, topics: Sequence[str]) -> list[tuple[str, int]]:
-    known = consumer.list_topics(timeout=_TIMEOUT).topics
-    for topic in topics:
-        if topic not in known or known[topic].error:
-            reason = known[topic].error if topic in known else "no such topic"
-            raise LabError(f"offsets of {topic!r} can't be read: {reason}")
-    return [(topic, partition) for topic in topics for partition in sorted(known[topic].partitions)]
-
-
-def _offsets(found: Sequence[TopicPartition]) -> dict[tuple[str, int], int]:
-    """Return what a broker answered for some partitions.
-
-    :raises KafkaException: it had no answer for one of them
-    """
-    for one in found:
-        if one.error:
-            raise KafkaException(one.error)
-    return {(one.topic, one.partition): one.offset for one in found}

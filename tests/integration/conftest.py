@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from lab import client
 from lab.cache import KAFKA_VERSION
 from lab.elasticsearch import Elasticsearch
 from lab.kafka import write_distribution
 from lab.laboratory import Laboratory
+from lab.offsets import read_offsets
 from tests.integration.support import (
     ROLES,
     SUPERUSER,
@@ -78,7 +78,7 @@ def wait_until_mirrored(laboratory: Laboratory) -> None:
         return all(
             offsets.lag == 0
             for topic in laboratory.topics
-            for offsets in client.read_offsets(
+            for offsets in read_offsets(
                 laboratory.source.bootstrap, laboratory.group, topic
             ).values()
         )

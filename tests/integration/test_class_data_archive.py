@@ -25,6 +25,7 @@ from airflow_lag_provider.command import describe_command
 from airflow_lag_provider.errors import JavaFailed, LagError
 from lab import client, elasticsearch9
 from lab.laboratory import Laboratory
+from lab.offsets import read_offsets
 from lab.sshd import AsyncsshServer, SshServer
 from tests.integration.support import as_environment, eventually
 
@@ -80,7 +81,7 @@ class Site:
         description = asyncio.run(self.collect(**changes)).description
         topic = self.lab.topics[0]
         rows = {row.partition: (row.committed, row.end) for row in description.topic(topic)}
-        offsets = client.read_offsets(self.lab.source.bootstrap, self.lab.group, topic)
+        offsets = read_offsets(self.lab.source.bootstrap, self.lab.group, topic)
         assert rows == {number: (one.committed, one.end) for number, one in offsets.items()}
         return self.source(before)
 

@@ -15,6 +15,7 @@ from airflow_lag_provider import recall
 from lab import client
 from lab.laboratory import Laboratory
 from lab.mirrormaker import MirrorMaker
+from lab.offsets import read_offsets
 from tests.integration.support import SUPERUSER, Bench, context, eventually, member
 
 pytestmark = pytest.mark.integration
@@ -81,7 +82,7 @@ def wait_until_committed(lab: Laboratory, topic: str, partitions: int) -> None:
     bootstrap = lab.source.bootstrap
 
     def done() -> bool:
-        offsets = client.read_offsets(bootstrap, GROUP, topic)
+        offsets = read_offsets(bootstrap, GROUP, topic)
         owned = client.owned_partitions(bootstrap, GROUP, topic)
         return len(offsets) == len(owned) == partitions and all(
             one.lag == 0 for one in offsets.values()

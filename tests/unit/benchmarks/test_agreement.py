@@ -6,7 +6,7 @@ import pytest
 
 from benchmarks.agreement import Sweep, bracketed, exact
 from benchmarks.readings import Reading
-from lab.client import PartitionOffsets
+from lab.offsets import PartitionOffsets
 
 KEY = ("orders", 0)
 

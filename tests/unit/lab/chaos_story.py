@@ -12,8 +12,8 @@ from lab.chaos_check import GAP, Hit, Lacking, Run
 from lab.chaos_faults import Outage
 from lab.chaos_plan import Fault, Kind
 from lab.chaos_report import Evidence, judge
-from lab.client import PartitionOffsets
 from lab.demo_snapshots import Reading
+from lab.offsets import PartitionOffsets
 
 NOON = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 

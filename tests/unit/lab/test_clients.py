@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
-from lab import producer, reader
+from lab import offsets, producer, reader
 from lab.chaos_stage import Stage
 from lab.errors import LabError
+from lab.offsets import read_group
 from lab.producer import Producer
-from lab.reader import Reader, read_group
+from lab.reader import Reader
 
 BROKEN = KafkaException(KafkaError(KafkaError._FAIL, "broken"))
 ENDED = "ignore::pytest.PytestUnhandledThreadExceptionWarning"
@@ -70,7 +71,7 @@ def test_whatever_the_client_fails_at_is_one_kind_of_error(
     monkeypatch: pytest.MonkeyPatch, consumer: Any, words: str
 ) -> None:
     """Also when it is made or closed, or answers less than it was asked, so reading goes on."""
-    monkeypatch.setattr(reader, "Consumer", consumer)
+    monkeypatch.setattr(offsets, "Consumer", consumer)
     with pytest.raises(LabError, match=words):
         read_group("localhost:1", "g", ["a"])
 

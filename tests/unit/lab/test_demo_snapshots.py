@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_lag_provider.snapshot import PartitionLag, TopicSnapshot
-from lab.client import PartitionOffsets
 from lab.demo_snapshots import Reading, Taken, around, mistakes, rise, successive
+from lab.offsets import PartitionOffsets
 
 MINUTE = datetime(2026, 11, 22, 13, 35, tzinfo=UTC)
 
