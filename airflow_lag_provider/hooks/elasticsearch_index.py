@@ -97,8 +97,8 @@ def fitting(source: Mapping[str, Any], narrow: Mapping[str, range]) -> Mapping[s
     """Return a document without the lags that its index can't hold.
 
     For one of them Elasticsearch would refuse the whole document, or store another number.
-    ``partitions.left_out`` has the
-    numbers of these partitions; ``lag`` and ``partition`` keep the true figures.
+    ``partitions.left_out`` has the numbers of these partitions; ``lag`` and ``partition`` keep the
+    true figures.
 
     :param narrow: see :func:`narrow_fields`.
     """
