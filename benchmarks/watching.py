@@ -9,10 +9,9 @@ from collections.abc import Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
-from sqlalchemy import create_engine, text
-
 from lab.elasticsearch import Elasticsearch
 from lab.errors import PartError
+from lab.postgresql import rows
 
 
 class Arrivals:
@@ -97,15 +96,12 @@ def _delays(
     url: str, tables: str, column: str, instants: Sequence[datetime], *, old: bool
 ) -> list[float]:
     due = "run.data_interval_end" if old else "run.run_after"
-    query = text(
+    query = (
         f"SELECT extract(epoch FROM {column} - {due}) FROM {tables} "  # noqa: S608 - our own words
         f"WHERE {due} >= :first AND {due} <= :last AND {column} IS NOT NULL "
         "AND run.run_type = 'scheduled'"
     )
-    engine = create_engine(url)
-    with engine.connect() as connection:
-        found = connection.execute(query, {"first": instants[0], "last": instants[-1]})
-        return [float(row[0]) for row in found]
+    return [float(row[0]) for row in rows(url, query, first=instants[0], last=instants[-1])]
 
 
 def wait_for_runs(url: str, count: int, *, old: bool, seconds: float) -> None:

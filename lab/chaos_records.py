@@ -7,13 +7,11 @@ from collections import Counter
 from datetime import UTC, datetime
 from pathlib import Path
 
-from sqlalchemy import create_engine, text
-from sqlalchemy.pool import NullPool
-
 from lab.airflow import Airflow
 from lab.chaos_check import ENDED, MINUTE, Hit, Lacking, Run
 from lab.errors import LabError
 from lab.laboratory import Laboratory
+from lab.postgresql import rows
 
 INDEX = "consumer_lag"
 """The index of the documents."""
@@ -23,7 +21,7 @@ MIRROR = "chaos"
 
 # Elasticsearch gives so many documents at once: those of a topic in a week.
 _MOST_HITS = 10_000
-_RUNS = text(
+_RUNS = (
     "select dag_id, run_id, data_interval_end, state, start_date, end_date from dag_run"
     " where data_interval_end >= :first and data_interval_end <= :last"
 )
@@ -61,12 +59,11 @@ class Records:
 
     def runs(self, first: datetime, last: datetime) -> list[Run]:
         """Return Airflow's runs, of any type, that were due from one instant to another."""
-        engine = create_engine(self._database, poolclass=NullPool)
-        with engine.connect() as connection:
-            rows = connection.execute(_RUNS, {"first": first, "last": last}).all()
         return [
             Run(self._topics[dag_id], run_id, due.astimezone(UTC), str(state), started_at, ended_at)
-            for dag_id, run_id, due, state, started_at, ended_at in rows
+            for dag_id, run_id, due, state, started_at, ended_at in rows(
+                self._database, _RUNS, first=first, last=last
+            )
         ]
 
     def lost(self) -> list[str]:

@@ -5,6 +5,10 @@ from __future__ import annotations
 import secrets
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
+
+from sqlalchemy import create_engine, text
+from sqlalchemy.pool import NullPool
 
 from lab.account import as_other_user, own
 from lab.cache import require
@@ -15,6 +19,16 @@ from lab.workspace import Workspace
 USER = "lab"
 _DEBIAN = Path("/usr/lib/postgresql")
 _START_SECONDS = 60.0
+
+
+def rows(url: str, query: str, **values: object) -> list[tuple[Any, ...]]:
+    """Return the rows of a query, over a connection of its own.
+
+    :param url: SQLAlchemy URL of the database
+    :param values: those of the names that the query has with a colon
+    """
+    with create_engine(url, poolclass=NullPool).connect() as connection:
+        return [tuple(row) for row in connection.execute(text(query), values)]
 
 
 class PostgreSQL(Part):

@@ -16,14 +16,11 @@ import pytest
 import yaml
 from airflow.providers.common.compat.sdk import AirflowFailException
 from confluent_kafka import Consumer
-from sqlalchemy import create_engine, text
-from sqlalchemy.pool import NullPool
 
 from airflow_lag_provider.errors import LagError
 from airflow_lag_provider.operators.lag import SSHLagOperator
 from lab.elasticsearch import Credentials, Elasticsearch
 from lab.laboratory import Laboratory
-from lab.postgresql import PostgreSQL
 from lab.workspace import REPOSITORY
 
 BINS = {"3.3": REPOSITORY / ".venv" / "bin", "2.11": REPOSITORY / ".venv-2.11" / "bin"}
@@ -76,12 +73,6 @@ class Bench:
         """
         found = search(self.elasticsearch, index=index, **terms)
         return [hit["_source"] for hit in found]
-
-
-def rows(database: PostgreSQL, query: str) -> list[tuple[Any, ...]]:
-    """Return the rows of a query."""
-    with create_engine(database.url(), poolclass=NullPool).connect() as connection:
-        return [tuple(row) for row in connection.execute(text(query))]
 
 
 def search(elasticsearch: Elasticsearch, *, index: str = "consumer_lag", **terms: Any) -> Any:

@@ -22,9 +22,9 @@ from lab.airflow import Airflow
 from lab.elasticsearch import Elasticsearch
 from lab.errors import PartError
 from lab.laboratory import Laboratory
-from lab.postgresql import PostgreSQL
+from lab.postgresql import PostgreSQL, rows
 from lab.workspace import REPOSITORY
-from tests.integration.support import BINS, WRITER, eventually, mirror, rows, search, write_project
+from tests.integration.support import BINS, WRITER, eventually, mirror, search, write_project
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
 
@@ -266,7 +266,7 @@ def _wait_for_document(elasticsearch: Elasticsearch, index: str, **terms: Any) -
 
 def _column(database: PostgreSQL, column: str, source: str) -> dict[tuple[str, str, str], Any]:
     """Return a column of Airflow's database by DAG, run and task."""
-    found = rows(database, f"SELECT dag_id, run_id, task_id, {column} FROM {source}")
+    found = rows(database.url(), f"SELECT dag_id, run_id, task_id, {column} FROM {source}")
     return {row[:3]: row[3] for row in found}
 
 

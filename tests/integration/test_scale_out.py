@@ -21,10 +21,10 @@ from lab.airflow import Airflow
 from lab.elasticsearch import Elasticsearch
 from lab.errors import PartError
 from lab.laboratory import Laboratory
-from lab.postgresql import PostgreSQL
+from lab.postgresql import PostgreSQL, rows
 from lab.redis import Redis
 from lab.sshd import AsyncsshServer
-from tests.integration.support import BINS, WRITER, eventually, mirror, rows, search, write_project
+from tests.integration.support import BINS, WRITER, eventually, mirror, search, write_project
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
 
@@ -211,7 +211,7 @@ def _lose_a_scheduler(stage: Stage) -> None:
 
 def _assigned(database: PostgreSQL) -> int:
     """Return how many triggers triggerers have now."""
-    return len(rows(database, "select id from trigger where triggerer_id is not null"))
+    return len(rows(database.url(), "select id from trigger where triggerer_id is not null"))
 
 
 def _next_minute() -> datetime:
@@ -227,7 +227,7 @@ def _until(instant: datetime) -> None:
 def _most_at_once(database: PostgreSQL) -> int:
     """Return how many tasks of the pool ran at once, at most, by Airflow's own account."""
     spans = rows(
-        database,
+        database.url(),
         "select start_date, end_date from task_instance"
         f" where pool = '{POOL}' and start_date is not null and end_date is not null",
     )
