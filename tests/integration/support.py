@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -200,3 +203,30 @@ def eventually(check: Callable[[], bool], what: str, *, seconds: float) -> None:
 def as_environment(connections: Mapping[str, Any]) -> dict[str, str]:
     """Return connections as Airflow's environment variables."""
     return {f"AIRFLOW_CONN_{name.upper()}": json.dumps(one) for name, one in connections.items()}
+
+
+def run_whole(
+    command: Sequence[str], *, seconds: float, environment: Mapping[str, str] | None = None
+) -> tuple[int, str]:
+    """Run a command of the project in a session of its own; return its exit code and its output.
+
+    :param seconds: after which it is killed, with all of its session.
+    :raises subprocess.TimeoutExpired: it was.
+    """
+    process = subprocess.Popen(
+        command,
+        cwd=REPOSITORY,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=environment,
+        start_new_session=True,
+    )
+    try:
+        output, _ = process.communicate(timeout=seconds)
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+    print(output)
+    return process.returncode, output

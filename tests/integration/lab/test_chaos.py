@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import re
-import signal
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
 from lab.chaos_plan import PARTS, plan
-from lab.workspace import REPOSITORY
+from tests.integration.support import run_whole
 
 pytestmark = pytest.mark.integration
 
@@ -30,22 +27,9 @@ def test_three_minutes_of_chaos_leave_nothing_wrong_and_nothing_unexplained(tmp_
     The command ends with 0 only then.
     """
     command = [sys.executable, "-m", "lab", "chaos", "--minutes", str(MINUTES)]
-    process = subprocess.Popen(
-        [*command, "--seed", str(SEED), "--logs", str(tmp_path / "logs")],
-        cwd=REPOSITORY,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
-    try:
-        output, _ = process.communicate(timeout=_SECONDS)
-    finally:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-    print(output)
-    assert process.returncode == 0, f"seed {SEED}, {MINUTES} minutes:\n{output}"
+    logs = ("--logs", str(tmp_path / "logs"))
+    code, output = run_whole([*command, "--seed", str(SEED), *logs], seconds=_SECONDS)
+    assert code == 0, f"seed {SEED}, {MINUTES} minutes:\n{output}"
     assert f"seed {SEED}: passed" in output
     faults = plan(SEED, seconds=60 * MINUTES)
     for part in PARTS:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import pty
 import select
-import signal
 import subprocess
 import sys
 import time
@@ -17,6 +16,7 @@ import pytest
 from lab import reaper
 from lab.mirrormaker import TOPICS
 from lab.workspace import REPOSITORY
+from tests.integration.support import run_whole
 
 pytestmark = pytest.mark.integration
 
@@ -28,23 +28,9 @@ def test_make_demo_with_check_sees_everything_and_ends_0() -> None:
     """Right snapshots each minute, a lag that rises without MirrorMaker, exit code 0."""
     # The environment in which this test runs must not be made anew under its feet.
     command = ["make", "--old-file=.venv/.ready", "demo", "CHECK=1"]
-    process = subprocess.Popen(
-        command,
-        cwd=REPOSITORY,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        env={name: value for name, value in os.environ.items() if not name.startswith("MAKE")},
-        start_new_session=True,
-    )
-    try:
-        output, _ = process.communicate(timeout=_CHECK_SECONDS)
-    finally:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-    print(output)
-    assert process.returncode == 0
+    environment = {name: text for name, text in os.environ.items() if not name.startswith("MAKE")}
+    code, output = run_whole(command, seconds=_CHECK_SECONDS, environment=environment)
+    assert code == 0
     assert "pool lag_oasis with 10 slots is made" in output
     for topic in TOPICS:
         assert f"{topic}: 3 successive snapshots" in output
