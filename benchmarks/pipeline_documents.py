@@ -17,7 +17,7 @@ from airflow_lag_provider import observe as pipeline
 from airflow_lag_provider import recall
 from airflow_lag_provider.collect import Collected
 from airflow_lag_provider.describe import parse
-from airflow_lag_provider.hooks.elasticsearch import Document
+from airflow_lag_provider.documents import Document
 from airflow_lag_provider.hooks.elasticsearch_history import Question
 from airflow_lag_provider.run import Run
 from airflow_lag_provider.watch import Watch

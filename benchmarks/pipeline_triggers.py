@@ -29,7 +29,8 @@ from elasticsearch.serializer import NdjsonSerializer
 from pyinstrument import Profiler
 
 from airflow_lag_provider.dag_factory import build_dags
-from airflow_lag_provider.hooks.elasticsearch import Document, LagElasticsearchHook
+from airflow_lag_provider.documents import Document
+from airflow_lag_provider.hooks.elasticsearch import LagElasticsearchHook
 from airflow_lag_provider.hooks.elasticsearch_history import Question
 from airflow_lag_provider.ssh_sessions import DescribeOutput, Sessions
 from airflow_lag_provider.triggers.lag import LagTrigger

@@ -12,8 +12,9 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
+from airflow_lag_provider.documents import Document
 from airflow_lag_provider.errors import StoreError
-from airflow_lag_provider.hooks.elasticsearch import Document, LagElasticsearchHook
+from airflow_lag_provider.hooks.elasticsearch import LagElasticsearchHook
 from airflow_lag_provider.hooks.elasticsearch_history import Question
 from airflow_lag_provider.hooks.elasticsearch_session import Session
 from airflow_lag_provider.shared_work import PerLoop, detached

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from airflow.providers.common.compat.sdk import redact
 
+from airflow_lag_provider.documents import Document
 from airflow_lag_provider.errors import (
     DocumentRefused,
     ElasticsearchConnectionInvalid,
@@ -21,7 +22,7 @@ from airflow_lag_provider.errors import (
     SpoolUnusable,
     StoreError,
 )
-from airflow_lag_provider.hooks.elasticsearch import Document, LagElasticsearchHook
+from airflow_lag_provider.hooks.elasticsearch import LagElasticsearchHook
 from airflow_lag_provider.hooks.elasticsearch_errors import FIELDS_USED_UP
 from airflow_lag_provider.hooks.elasticsearch_session import Session
 from airflow_lag_provider.shared_work import detached

@@ -16,12 +16,12 @@ from pathlib import Path
 
 from airflow.providers.common.compat.sdk import conf
 
+from airflow_lag_provider.documents import Document
 from airflow_lag_provider.errors import (
     DocumentRefused,
     ElasticsearchTimedOut,
     StoreError,
 )
-from airflow_lag_provider.hooks.elasticsearch import Document
 from airflow_lag_provider.hooks.elasticsearch_batch import write
 from airflow_lag_provider.hooks.elasticsearch_flush import Flusher, with_reason
 from airflow_lag_provider.shared_work import PerLoop

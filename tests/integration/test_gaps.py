@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 
+from airflow_lag_provider.documents import Document
 from airflow_lag_provider.gaps import MINUTE, Seen, Series, missing
 from airflow_lag_provider.hooks import elasticsearch_gaps
-from airflow_lag_provider.hooks.elasticsearch import Document, LagElasticsearchHook
+from airflow_lag_provider.hooks.elasticsearch import LagElasticsearchHook
 from airflow_lag_provider.hooks.elasticsearch_gaps import seen_series
 from airflow_lag_provider.run import ENDED_VERSION, Run
 from lab.workspace import REPOSITORY

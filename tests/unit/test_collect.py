@@ -12,13 +12,13 @@ import pytest
 
 from airflow_lag_provider import collect as room
 from airflow_lag_provider.collect import Collected, collect
+from airflow_lag_provider.documents import Document
 from airflow_lag_provider.errors import (
     BrokerTimedOut,
     DescribeTimedOut,
     SSHConnectionNotRead,
     SSHUnreachable,
 )
-from airflow_lag_provider.hooks.elasticsearch import Document
 from airflow_lag_provider.hooks.ssh import LagSSHHook
 from airflow_lag_provider.observe import observe
 from airflow_lag_provider.run import Run

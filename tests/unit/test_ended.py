@@ -22,6 +22,7 @@ from airflow.providers.common.compat.sdk import (
 )
 
 from airflow_lag_provider import ended
+from airflow_lag_provider.documents import Document
 from airflow_lag_provider.doors import run_of
 from airflow_lag_provider.ended import RecordedFailure, ended_by_airflow, run_ended_by_airflow
 from airflow_lag_provider.errors import (
@@ -30,7 +31,6 @@ from airflow_lag_provider.errors import (
     GroupNotFound,
 )
 from airflow_lag_provider.hooks import elasticsearch_spool
-from airflow_lag_provider.hooks.elasticsearch import Document
 from airflow_lag_provider.operators.lag import SSHLagOperator
 from airflow_lag_provider.run import ENDED_VERSION
 

@@ -22,6 +22,7 @@ import pytest
 from airflow_lag_provider import observe as pipeline
 from airflow_lag_provider.collect import Collected
 from airflow_lag_provider.describe import parse
+from airflow_lag_provider.documents import Document
 from airflow_lag_provider.doors import sentences, summary
 from airflow_lag_provider.errors import (
     DocumentRefused,
@@ -33,7 +34,7 @@ from airflow_lag_provider.errors import (
     TopicNotInGroup,
     UnexpectedError,
 )
-from airflow_lag_provider.hooks.elasticsearch import Document, LagElasticsearchHook
+from airflow_lag_provider.hooks.elasticsearch import LagElasticsearchHook
 from airflow_lag_provider.hooks.elasticsearch_spool import configured_spool
 from airflow_lag_provider.observation import StoredSnapshot
 from airflow_lag_provider.run import SUCCESS_VERSION, Run

@@ -22,9 +22,10 @@ from airflow_lag_provider import observe as pipeline
 from airflow_lag_provider import recall
 from airflow_lag_provider.collect import Collected
 from airflow_lag_provider.describe import parse
+from airflow_lag_provider.documents import Document
 from airflow_lag_provider.errors import ElasticsearchUnreachable, StoreError
 from airflow_lag_provider.history import Shape
-from airflow_lag_provider.hooks.elasticsearch import Document, LagElasticsearchHook
+from airflow_lag_provider.hooks.elasticsearch import LagElasticsearchHook
 from airflow_lag_provider.hooks.elasticsearch_history import HORIZON, Question
 from airflow_lag_provider.hooks.elasticsearch_spool import configured_spool
 from airflow_lag_provider.run import Run

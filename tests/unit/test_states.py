@@ -21,8 +21,8 @@ from airflow_lag_provider import observe as pipeline
 from airflow_lag_provider import recall
 from airflow_lag_provider.collect import Collected
 from airflow_lag_provider.describe import parse
+from airflow_lag_provider.documents import Document
 from airflow_lag_provider.errors import LagError
-from airflow_lag_provider.hooks.elasticsearch import Document
 from airflow_lag_provider.operators.lag import SSHLagOperator
 from airflow_lag_provider.triggers.lag import LagTrigger
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from airflow_lag_provider.documents import Document
 from airflow_lag_provider.errors import (
     DocumentRefused,
     ElasticsearchAccessDenied,
@@ -18,7 +19,7 @@ from airflow_lag_provider.errors import (
     ElasticsearchUnreachable,
     StoreError,
 )
-from airflow_lag_provider.hooks.elasticsearch import Document, LagElasticsearchHook
+from airflow_lag_provider.hooks.elasticsearch import LagElasticsearchHook
 from airflow_lag_provider.hooks.elasticsearch_prepare import index_body
 from lab.network import HOST, free_port
 from tests.integration.support import (

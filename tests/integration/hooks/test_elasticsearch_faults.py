@@ -10,8 +10,9 @@ from threading import Timer
 
 import pytest
 
+from airflow_lag_provider.documents import Document
 from airflow_lag_provider.errors import DocumentRefused, ElasticsearchOverloaded, IndexUnusable
-from airflow_lag_provider.hooks.elasticsearch import Document, LagElasticsearchHook
+from airflow_lag_provider.hooks.elasticsearch import LagElasticsearchHook
 from airflow_lag_provider.hooks.elasticsearch_flush import flush
 from airflow_lag_provider.spool import Spool
 from lab.elasticsearch import Credentials, Elasticsearch

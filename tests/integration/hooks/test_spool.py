@@ -16,9 +16,9 @@ from typing import Any
 
 import pytest
 
+from airflow_lag_provider.documents import Document
 from airflow_lag_provider.errors import DocumentRefused
 from airflow_lag_provider.hooks import elasticsearch_flush as flushing
-from airflow_lag_provider.hooks.elasticsearch import Document
 from airflow_lag_provider.hooks.elasticsearch_flush import Flushed, flush
 from airflow_lag_provider.hooks.elasticsearch_spool import (
     Fate,

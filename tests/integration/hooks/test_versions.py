@@ -21,8 +21,9 @@ from typing import Any
 
 import pytest
 
+from airflow_lag_provider.documents import Document
 from airflow_lag_provider.history import Shape
-from airflow_lag_provider.hooks.elasticsearch import Document, LagElasticsearchHook
+from airflow_lag_provider.hooks.elasticsearch import LagElasticsearchHook
 from airflow_lag_provider.hooks.elasticsearch_history import Question
 from airflow_lag_provider.snapshot import PartitionLag, TopicSnapshot
 from lab.elasticsearch import Elasticsearch

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from airflow_lag_provider.documents import Document
 from airflow_lag_provider.errors import (
     DocumentRefused,
     ElasticsearchConnectionInvalid,
@@ -19,7 +20,7 @@ from airflow_lag_provider.errors import (
     StoreError,
 )
 from airflow_lag_provider.hooks import elasticsearch_batch as batch
-from airflow_lag_provider.hooks.elasticsearch import Document, LagElasticsearchHook
+from airflow_lag_provider.hooks.elasticsearch import LagElasticsearchHook
 from airflow_lag_provider.hooks.elasticsearch_history import Question
 
 TASK = ContextVar[str]("TASK")

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from airflow_lag_provider import errors
+from airflow_lag_provider.documents import Document
 from airflow_lag_provider.hooks.elasticsearch_prepare import index_body
-from airflow_lag_provider.hooks.elasticsearch_session import Document, Session
+from airflow_lag_provider.hooks.elasticsearch_session import Session
 from tests.unit.hooks.answers import NO_INDEX, SHARDS, api_error
 
 

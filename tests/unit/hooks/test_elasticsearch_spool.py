@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 
+from airflow_lag_provider.documents import Document
 from airflow_lag_provider.errors import (
     DocumentRefused,
     ElasticsearchAccessDenied,
@@ -35,7 +36,7 @@ from airflow_lag_provider.hooks import elasticsearch as elasticsearch_hook
 from airflow_lag_provider.hooks import elasticsearch_batch as batch
 from airflow_lag_provider.hooks import elasticsearch_flush as flushing
 from airflow_lag_provider.hooks import elasticsearch_spool as spooling
-from airflow_lag_provider.hooks.elasticsearch import Document, LagElasticsearchHook
+from airflow_lag_provider.hooks.elasticsearch import LagElasticsearchHook
 from airflow_lag_provider.hooks.elasticsearch_flush import flush
 from airflow_lag_provider.hooks.elasticsearch_spool import Waits, configured_spool, store
 from airflow_lag_provider.spool import Spool

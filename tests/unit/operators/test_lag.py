@@ -12,6 +12,7 @@ from airflow.providers.common.compat.sdk import DAG, AirflowException, AirflowFa
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS, AIRFLOW_V_3_3_PLUS
 
 from airflow_lag_provider import observe as pipeline
+from airflow_lag_provider.documents import Document
 from airflow_lag_provider.doors import command_of, run_of
 from airflow_lag_provider.errors import (
     BrokerUnreachable,
@@ -19,7 +20,6 @@ from airflow_lag_provider.errors import (
     GroupNotFound,
     LagError,
 )
-from airflow_lag_provider.hooks.elasticsearch import Document
 from airflow_lag_provider.observation import Observation, StoredSnapshot
 from airflow_lag_provider.operators.lag import SSHLagOperator
 from airflow_lag_provider.snapshot import PartitionLag, TopicSnapshot

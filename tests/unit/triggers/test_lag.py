@@ -16,6 +16,7 @@ from airflow.triggers.base import TaskFailedEvent, TaskSuccessEvent, TriggerEven
 from airflow_lag_provider import observe as pipeline
 from airflow_lag_provider.collect import Collected
 from airflow_lag_provider.describe import parse
+from airflow_lag_provider.documents import Document
 from airflow_lag_provider.doors import run_of
 from airflow_lag_provider.errors import (
     BrokerUnreachable,
@@ -24,7 +25,6 @@ from airflow_lag_provider.errors import (
     LagError,
 )
 from airflow_lag_provider.hooks import elasticsearch_spool
-from airflow_lag_provider.hooks.elasticsearch import Document
 from airflow_lag_provider.observation import Observation, StoredSnapshot
 from airflow_lag_provider.operators.lag import SSHLagOperator
 from airflow_lag_provider.run import ENDED_VERSION, Run
