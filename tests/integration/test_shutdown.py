@@ -216,7 +216,8 @@ def stage(
         },
     )
     stage = Stage(version, lab, airflow, elasticsearch, *hosts)
-    client.commit_offsets(lab.source.bootstrap, stage.group, {("orders", 0): 0})
+    for group in (stage.group, f"{stage.group}-mine"):
+        client.commit_offsets(lab.source.bootstrap, group, {("orders", 0): 0})
     yield stage
     airflow.stop()
     for part in (*hosts, database):
@@ -237,7 +238,9 @@ def _project(folder: Path, lab: Laboratory, version: str) -> Path:
     (dags / "mine.py").write_text(
         BY_HAND.format(
             topic="orders",
-            group=common["group"],
+            # Not the others' group: describes of one group wait for each other, and this task has to
+            # be at its own when its time is over.
+            group=f"{common['group']}-mine",
             servers=lab.source.bootstrap,
             index=index,
             tool=lab.tool,
