@@ -47,7 +47,7 @@ types: .venv/.ready
 
 # Two at a time, each with a laboratory of its own: most of it waits for minutes to pass.
 integration: .venv/.ready .venv-2.11/.ready
-	@lab/prepare.sh java mvn sshd postgres redis
+	@lab/prepare.sh java mvn sshd postgres redis git
 	$(BIN)/pytest -q -m integration -n 2 --dist loadfile --durations 8 \
 	  --ignore tests/integration/lab/test_chaos.py tests/integration
 	# Alone: what other tests take of the machine would look like a fault that nobody planned.

@@ -152,6 +152,11 @@ def _dag(
     }
     if any(_takes_worker(one) for one in ([mirror] if mirror.layout == "group" else topics)):
         arguments["on_failure_callback"] = run_ended_by_airflow
+    elif AIRFLOW_V_3_0_PLUS:
+        # A run in the triggerer reads no DAG file, so a version gives it nothing, and with one the
+        # DAG processor parses without end (apache/airflow#73432). A worker would ask the Git server
+        # for the latest version in each run, and fail without it (docs/scale.md).
+        arguments["disable_bundle_versioning"] = True
     if settings.access_control:
         arguments["access_control"] = {
             role: set(permissions) for role, permissions in settings.access_control.items()

@@ -78,6 +78,7 @@ def _version_3(place: Place) -> dict[str, str]:
     passwords.write_text(json.dumps({login.user: login.password}) + "\n")
     return {
         "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
+        "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_STORAGE_PATH": str(place.home / "bundles"),
         "AIRFLOW__CORE__PARALLELISM": str(WORKER_SLOTS),
         "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{login.url}/execution/",
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": f"{login.user}:admin",

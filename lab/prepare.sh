@@ -1,6 +1,6 @@
 #!/bin/sh
 # Sees to it that programs are there: installs them (Debian as root), or says what to type.
-# Usage: lab/prepare.sh [python] [java] [mvn] [sshd] [postgres] [redis]
+# Usage: lab/prepare.sh [python] [java] [mvn] [sshd] [postgres] [redis] [git]
 set -eu
 PATH="$PATH:/usr/sbin"
 
@@ -38,6 +38,7 @@ for program in "$@"; do
     java) java_17 || missing="$missing openjdk-17-jre-headless" ;;
     mvn) command -v mvn >/dev/null || missing="$missing maven" ;;
     postgres) postgres || missing="$missing postgresql" ;;
+    git) command -v git >/dev/null || missing="$missing git" ;;
     redis) command -v redis-server >/dev/null || missing="$missing redis-server" ;;
     sshd) command -v sshd >/dev/null || missing="$missing openssh-server" ;;
     *) echo "lab/prepare.sh: no package is known for $program" >&2; exit 2 ;;
@@ -52,6 +53,6 @@ if command -v apt-get >/dev/null && [ "$(id -u)" = 0 ]; then
     DEBIAN_FRONTEND=noninteractive apt-get -qq -y install --no-install-recommends $missing && exit 0
 fi
 echo "Python 3.11 with venv, Java 17 or newer, Maven and (for the tests) OpenSSH's server," >&2
-echo "PostgreSQL and Redis are needed. On Debian 12 type this; elsewhere install what corresponds to it:" >&2
+echo "PostgreSQL, Redis and Git are needed. On Debian 12 type this; elsewhere install what corresponds to it:" >&2
 echo "    sudo apt-get install$missing" >&2
 exit 1

@@ -56,6 +56,21 @@ def test_layout_topic_makes_a_dag_for_each_topic(tmp_path: Path) -> None:
     assert dag.start_date == datetime(2024, 1, 1, tzinfo=UTC)
 
 
+@pytest.mark.skipif(not AIRFLOW_V_3_0_PLUS, reason="Airflow 2 has no bundles")
+@pytest.mark.parametrize("layout", ["topic", "mirror", "group"])
+@pytest.mark.parametrize("deferrable", [True, False])
+def test_dags_of_the_triggerer_take_no_part_in_a_bundles_versions(
+    tmp_path: Path, layout: str, deferrable: bool
+) -> None:
+    """Airflow's DAG processor would parse without end; but workers would ask for each version."""
+    keys = f"  layout: {layout}\n  deferrable: {str(deferrable).lower()}\n"
+    text = OASIS + keys + "  topics: {orders: , clicks: {sla: 90s}}\n"
+    dags = build_dags(mirrors(tmp_path, text))
+    assert dags
+    in_triggerer = deferrable and AIRFLOW_V_3_3_PLUS
+    assert {dag.disable_bundle_versioning for dag in dags.values()} == {in_triggerer}
+
+
 def test_layout_mirror_makes_one_dag_with_a_task_for_each_topic(tmp_path: Path) -> None:
     """One DAG for the mirror, each task named as its topic and independent of the others."""
     dags = build_dags(
