@@ -20,6 +20,7 @@ from airflow_lag_provider.errors_base import LagError
 if TYPE_CHECKING:
     from airflow_lag_provider.spool import Spool
     from airflow_lag_provider.spool_entry import Kind
+    from airflow_lag_provider.tune_report import Inventory
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +75,7 @@ def tune(arguments: argparse.Namespace) -> None:
     from airflow.configuration import conf
     from airflow.providers_manager import ProvidersManager
 
-    from airflow_lag_provider import config, tune_report
+    from airflow_lag_provider import config, tune_host, tune_report
     from airflow_lag_provider.tune import advise
     from airflow_lag_provider.tune_load import load_of
 
@@ -88,9 +89,23 @@ def tune(arguments: argparse.Namespace) -> None:
         load_of(configuration, version=version),
         version=version,
         present=lambda section, key: conf.get(section, key, fallback=None),
+        socket_buffer=tune_host.socket_buffer(),
     )
     report = tune_report.environment if arguments.env else tune_report.text
-    sys.stdout.write(report(advice, path=configuration.path, airflow=airflow))
+    found = _inventory()
+    sys.stdout.write(report(advice, path=configuration.path, airflow=airflow, inventory=found))
+
+
+def _inventory() -> Inventory | str:
+    """Return what pools and triggerers there are, or the kind of error that hides it."""
+    from airflow_lag_provider.tune_airflow import inventory
+
+    try:
+        with _with_database():
+            return inventory()
+    except Exception as error:
+        # Whatever it is, the advice is worth as much without.
+        return type(error).__name__
 
 
 def spool(arguments: argparse.Namespace) -> None:
@@ -121,7 +136,7 @@ def _flush(found: Spool, kind: Kind) -> list[str]:
     from airflow_lag_provider.hooks.elasticsearch_flush import flush
     from airflow_lag_provider.spool_report import counted
 
-    with _with_connections():
+    with _with_database():
         flushed = asyncio.run(flush(found, kind=kind))
     sys.stdout.write(
         f"{kind.capitalize()}: {counted(len(flushed.sent), 'document')} written, "
@@ -140,8 +155,8 @@ def _flush(found: Spool, kind: Kind) -> list[str]:
 
 
 @contextmanager
-def _with_connections() -> Iterator[None]:
-    """Let Airflow hand out connections, and keep its log lines from standard output.
+def _with_database() -> Iterator[None]:
+    """Let Airflow hand out what is in its database, and its log lines not on standard output.
 
     Airflow 3 else looks for connections in the environment alone, not in its database, and
     Airflow 2 logs to standard output, where only what a command prints belongs.
@@ -156,7 +171,7 @@ def gaps(arguments: argparse.Namespace) -> None:
 
     :raises LagError: an argument or the configuration can't be used, or Elasticsearch not asked.
     """
-    with _with_connections():
+    with _with_database():
         from airflow_lag_provider import gaps_command
 
         written, unfinished = gaps_command.report(

@@ -11,6 +11,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from airflow_lag_provider import tune_host
 from airflow_lag_provider.tune_load import Load, Version
 from airflow_lag_provider.tune_pools import WORKER_SECONDS, Pool, counted, pools_of
 from airflow_lag_provider.tune_settings import Present, Setting, number, seconds
@@ -52,11 +53,14 @@ class Advice:
     notes: tuple[str, ...]
 
 
-def advise(load: Load, *, version: Version, present: Present) -> Advice:
+def advise(
+    load: Load, *, version: Version, present: Present, socket_buffer: int | None = None
+) -> Advice:
     """Return what a load needs on a version of Airflow.
 
     :param version: Airflow's version, such as ``(3, 3)``.
     :param present: see :data:`Present`.
+    :param socket_buffer: see :func:`tune_host.socket_buffer`.
     """
     pools = pools_of(load)
     slots = _slots(load, pools, version)
@@ -70,7 +74,8 @@ def advise(load: Load, *, version: Version, present: Present) -> Advice:
         _database(load, present),
     )
     triggerers = math.ceil(load.triggerer_tasks / TRIGGERER_TASKS)
-    return Advice(load, settings, triggerers, pools, tuple(_notes(load, version)))
+    notes = tuple(_notes(load, version, socket_buffer))
+    return Advice(load, settings, triggerers, pools, notes)
 
 
 def _scheduler(load: Load, present: Present) -> Iterator[Setting]:
@@ -266,7 +271,9 @@ def _slots(load: Load, pools: tuple[Pool, ...], version: Version) -> int:
     return slots
 
 
-def _notes(load: Load, version: Version) -> Iterator[str]:
+def _notes(load: Load, version: Version, socket_buffer: int | None) -> Iterator[str]:
+    if host := tune_host.note(load, version=version, present=socket_buffer):
+        yield host
     runs, tasks = load.dags * 24 * 60, load.tasks * 24 * 60
     yield (
         f"Airflow keeps every run: {runs:,} DAG runs and {tasks:,} task instances a day, each with "

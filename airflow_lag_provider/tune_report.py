@@ -4,22 +4,36 @@ from __future__ import annotations
 
 import shlex
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
-from airflow_lag_provider.tune import Advice
+from airflow_lag_provider.tune import TRIGGERER_TASKS, Advice
 from airflow_lag_provider.tune_load import Load
-from airflow_lag_provider.tune_pools import Pool
+from airflow_lag_provider.tune_pools import Pool, counted
 from airflow_lag_provider.tune_settings import Setting
 
 _WIDTH = 88
 
 
-def text(advice: Advice, *, path: Path, airflow: str) -> str:
+@dataclass(frozen=True, slots=True)
+class Inventory:
+    """The pools and triggerers that an Airflow has.
+
+    :param pools: slots by the pool's name, -1 for one without a limit.
+    :param triggerers: how many gave a sign of life lately.
+    """
+
+    pools: Mapping[str, int]
+    triggerers: int
+
+
+def text(advice: Advice, *, path: Path, airflow: str, inventory: Inventory | str) -> str:
     """Return the advice for a reader.
 
     :param path: the configuration file it is about.
     :param airflow: Airflow's version.
+    :param inventory: what is there now, or the error because of which that isn't known.
     """
     changes = [one for one in advice.settings if not one.suffices]
     enough = [one for one in advice.settings if one.suffices]
@@ -27,17 +41,20 @@ def text(advice: Advice, *, path: Path, airflow: str) -> str:
         [f"The load of {path} on Airflow {airflow}, all DAGs switched on:", *_load(advice.load)],
         ["Set these:", *_settings(changes)] if changes else ["No setting has to change."],
         ["These suffice as they are:", *_settings(enough)] if enough else [],
-        _triggerers(advice),
-        ["Pools of the tasks that take a worker:", *_pools(advice.pools)] if advice.pools else [],
+        _triggerers(advice, inventory),
+        ["Pools of the tasks that take a worker:", *_pools(advice.pools, inventory)]
+        if advice.pools
+        else [],
         ["Besides:", *(line for note in advice.notes for line in _wrapped(note, "  "))],
     ]
     return "\n\n".join("\n".join(lines) for lines in sections if lines) + "\n"
 
 
-def environment(advice: Advice, *, path: Path, airflow: str) -> str:
+def environment(advice: Advice, *, path: Path, airflow: str, inventory: Inventory | str) -> str:
     """Return the advice as lines for a shell or an environment file, reasons as comments.
 
-    What suffices, and what is no environment variable, is a comment altogether.
+    What suffices, and what is no environment variable, is a comment altogether. Parameters as for
+    :func:`text`.
     """
     lines = [f"# What {path} needs of Airflow {airflow}; written by: airflow-lag tune --env"]
     lines += [f"# {line.strip()}" for line in _load(advice.load)]
@@ -50,11 +67,12 @@ def environment(advice: Advice, *, path: Path, airflow: str) -> str:
             line = f"{setting.variable}={setting.needed}"
             lines.append(f"# {line}" if setting.example else line)
     if advice.triggerers:
-        lines += ["", *(f"# {line}" for line in _triggerers(advice))]
+        lines += ["", *(f"# {line}" for line in _triggerers(advice, inventory))]
     for pool in advice.pools:
         lines += [
             "",
             *_comment(pool.reason),
+            f"# now: {_slots_now(pool, inventory)}",
             f"# {_command(pool)}",
             *map("# {}".format, _to_write(pool)),
         ]
@@ -108,22 +126,38 @@ def _name(setting: Setting) -> str:
     return f"[{setting.section}] {setting.key}"
 
 
-def _triggerers(advice: Advice) -> list[str]:
+def _triggerers(advice: Advice, inventory: Inventory | str) -> list[str]:
     if not advice.triggerers:
         return []
     number = advice.triggerers
+    now = _unknown(inventory) if isinstance(inventory, str) else inventory.triggerers
     words = (
-        f"Triggerers: {number} {'carries' if number == 1 else 'carry'} the load. One more keeps "
-        "watching while one is lost, and costs one more describe of each group a minute."
+        f"Triggerers: {number} {'carries' if number == 1 else 'carry'} the load, up to "
+        f"{TRIGGERER_TASKS:,} tasks a minute each. One more keeps watching while one is lost, and "
+        f"costs one more describe of each group a minute. Running now: {now}."
     )
     return _wrapped(words, "")
 
 
-def _pools(pools: tuple[Pool, ...]) -> Iterator[str]:
+def _pools(pools: tuple[Pool, ...], inventory: Inventory | str) -> Iterator[str]:
     for pool in pools:
         yield f"  {_command(pool)}"
+        yield f"      Now: {_slots_now(pool, inventory)}."
         yield from _wrapped(pool.reason, "      ")
         yield from (f"      {line}" for line in _to_write(pool))
+
+
+def _unknown(error: str) -> str:
+    return f"not known, Airflow's database could not be asked ({error})"
+
+
+def _slots_now(pool: Pool, inventory: Inventory | str) -> str:
+    if isinstance(inventory, str):
+        return _unknown(inventory)
+    slots = inventory.pools.get(pool.name)
+    if slots is None:
+        return "no such pool"
+    return "no limit" if slots < 0 else counted(slots, "slot", "slots")
 
 
 def _command(pool: Pool) -> str:

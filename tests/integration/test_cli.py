@@ -40,6 +40,23 @@ def test_the_console_script_prints_nothing_but_the_lines(home: Path, version: st
     assert str(home / "include" / "mirrors.yaml") in ended.stdout
 
 
+@pytest.mark.parametrize("version", BINS)
+def test_pools_and_triggerers_are_shown_as_they_are(home: Path, version: str) -> None:
+    """Airflow's database is asked; where it can't be, the advice is printed all the same."""
+    file = home / "include" / "mirrors.yaml"
+    file.write_text(MIRRORS.replace("group: g", "group: g, deferrable: false"))
+    before = run(home, f"{BINS[version]}/airflow-lag", "tune")
+    assert before.returncode == 0, before.stderr
+    unknown = "Now: not known, Airflow's database could not be asked (OperationalError)."
+    assert unknown in before.stdout
+    for words in (("db", "migrate"), ("pools", "set", "lag_oasis", "3", "Lag")):
+        done = run(home, f"{BINS[version]}/airflow", *words)
+        assert done.returncode == 0, done.stderr
+    assert "Now: 3 slots." in run(home, f"{BINS[version]}/airflow-lag", "tune").stdout
+    file.write_text(MIRRORS)
+    assert "Running now: 0." in run(home, f"{BINS[version]}/airflow-lag", "tune").stdout
+
+
 def test_airflows_own_command_has_it(home: Path) -> None:
     """On Airflow 3.3 `airflow lag tune` prints the same as `airflow-lag tune`."""
     by_airflow = run(home, f"{BINS['3.3']}/airflow", "lag", "tune")

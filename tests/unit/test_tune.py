@@ -11,6 +11,7 @@ import yaml
 from airflow_lag_provider import config, tune_report
 from airflow_lag_provider.tune import Advice, advise
 from airflow_lag_provider.tune_load import load_of
+from airflow_lag_provider.tune_report import Inventory
 from airflow_lag_provider.tune_settings import Setting
 
 V2, V3_1, V3 = (2, 11), (3, 1), (3, 3)
@@ -41,6 +42,9 @@ OF_VERSION = {
     },
 }
 
+ERROR = "OperationalError"
+RECIPE: dict[str, Any] = {"path": Path("m.yaml"), "airflow": "3.3.2", "inventory": ERROR}
+
 # A task on a worker needs it on 3.x; it is called otherwise on 2.11.
 HEARTBEAT = {"scheduler.task_instance_heartbeat_timeout": 60}
 
@@ -52,6 +56,7 @@ def advice(
     topics: int = 1,
     present: dict[tuple[str, str], str] | None = None,
     mirrors: int = 1,
+    socket_buffer: int | None = None,
     **keys: Any,
 ) -> Advice:
     """Return the advice for mirrors of so many topics with Airflow's defaults and PostgreSQL."""
@@ -64,6 +69,7 @@ def advice(
         load_of(config.load(path), version=version),
         version=version,
         present=lambda section, key: values.get((section, key)),
+        socket_buffer=socket_buffer,
     )
 
 
@@ -306,7 +312,10 @@ def test_the_databases_password_is_not_printed(
 def test_the_text_says_load_changes_and_what_suffices(tmp_path: Path) -> None:
     """A reader sees what it was calculated from, present and needed values, and reasons."""
     printed = tune_report.text(
-        advice(tmp_path, topics=300), path=Path("/opt/mirrors.yaml"), airflow="3.3.2"
+        advice(tmp_path, topics=300),
+        path=Path("/opt/mirrors.yaml"),
+        airflow="3.3.2",
+        inventory=Inventory({}, triggerers=2),
     )
     assert "/opt/mirrors.yaml on Airflow 3.3.2" in printed
     assert "(300 in the triggerer alone, 0 on workers)" in printed
@@ -316,11 +325,12 @@ def test_the_text_says_load_changes_and_what_suffices(tmp_path: Path) -> None:
     assert "[core] parallelism" in kept
     assert "[core] parallelism" not in changed
     assert "Triggerers: 1 carries" in printed
+    assert "Running now: 2." in printed.replace("\n", " ")
 
 
 def test_the_text_says_when_nothing_has_to_change(tmp_path: Path) -> None:
     """No list of changes, but one clear sentence."""
-    printed = tune_report.text(advice(tmp_path), path=Path("m.yaml"), airflow="3.3.2")
+    printed = tune_report.text(advice(tmp_path), **RECIPE)
     assert "No setting has to change." in printed
     assert "->" not in printed
 
@@ -329,7 +339,7 @@ def test_the_environment_file_changes_only_what_does_not_suffice(tmp_path: Path)
     """Every other line is a comment, reasons and the password's place included."""
     sqlite = {("database", "sql_alchemy_conn"): "sqlite:////airflow.db"}
     one = advice(tmp_path, topics=300, present=sqlite)
-    lines = tune_report.environment(one, path=Path("m.yaml"), airflow="3.3.2").splitlines()
+    lines = tune_report.environment(one, **RECIPE).splitlines()
     assert [line for line in lines if line and not line.startswith("#")] == [
         "AIRFLOW__SCHEDULER__MAX_DAGRUNS_TO_CREATE_PER_LOOP=100",
         "AIRFLOW__SCHEDULER__MAX_DAGRUNS_PER_LOOP_TO_SCHEDULE=100",
@@ -349,9 +359,60 @@ def test_the_environment_file_changes_only_what_does_not_suffice(tmp_path: Path)
 def test_pools_are_printed_as_commands(tmp_path: Path, report: Any) -> None:
     """A pool's name comes from the configuration, so it is quoted for the shell."""
     one = advice(tmp_path, topics=12, deferrable=False, pool="mirror maker; x")
-    printed = report(one, path=Path("m.yaml"), airflow="3.3.2")
+    printed = report(one, **RECIPE)
     assert "airflow pools set 'mirror maker; x' 2 'Lag of MirrorMaker, 12 tasks a min" in printed
     assert "To use it" not in printed
     unnamed = advice(tmp_path, topics=12, deferrable=False)
-    printed = report(unnamed, path=Path("m.yaml"), airflow="3.3.2")
+    printed = report(unnamed, **RECIPE)
     assert "write `pool: lag_m0` under mirrors.m0." in printed
+
+
+@pytest.mark.parametrize("report", [tune_report.text, tune_report.environment])
+@pytest.mark.parametrize(
+    ("pools", "words"),
+    [({"lag_m0": 1}, "1 slot"), ({"lag_m0": -1}, "no limit"), ({"lag": 4}, "no such pool")],
+)
+def test_a_pool_is_shown_as_it_is_now(
+    tmp_path: Path, report: Any, pools: dict[str, int], words: str
+) -> None:
+    """A reader sees whether the command has anything to change."""
+    one = advice(tmp_path, topics=12, deferrable=False)
+    printed = report(one, **RECIPE | {"inventory": Inventory(pools, triggerers=1)})
+    assert f"now: {words}" in printed.lower()
+
+
+def test_a_database_that_cant_be_asked_is_said(tmp_path: Path) -> None:
+    """What is there now isn't known then, neither pools nor triggerers; all else is the same."""
+    printed = tune_report.text(advice(tmp_path, topics=12, deferrable=False), **RECIPE)
+    unknown = "not known, Airflow's database could not be asked (OperationalError)."
+    assert f"Now: {unknown}" in printed
+    printed = tune_report.text(advice(tmp_path, topics=12), **RECIPE).replace("\n", " ")
+    assert f"Running now: {unknown}" in printed
+
+
+def test_hundreds_of_triggers_need_room_in_the_hosts_sockets(tmp_path: Path) -> None:
+    """What Linux has now stands beside what is needed; where it suffices nothing is said."""
+    (words,) = filter(_of_host, advice(tmp_path, topics=300, socket_buffer=212992).notes)
+    assert "net.core.wmem_default to 4194304 (here 212992 now)" in words
+    assert not any(map(_of_host, advice(tmp_path, topics=300, socket_buffer=4194304).notes))
+
+
+def test_the_hosts_sockets_are_asked_for_without_their_present_size(tmp_path: Path) -> None:
+    """Where it can't be read, the note says what to set all the same."""
+    (words,) = filter(_of_host, advice(tmp_path, topics=300).notes)
+    assert "can't be seen here" in words
+
+
+@pytest.mark.parametrize(
+    ("version", "topics", "deferrable"), [(V3, 50, True), (V2, 300, True), (V3, 300, False)]
+)
+def test_other_loads_leave_the_hosts_sockets_alone(
+    tmp_path: Path, version: tuple[int, int], topics: int, deferrable: bool
+) -> None:
+    """Few triggers, none, or Airflow 2.11, whose triggerer is one process."""
+    one = advice(tmp_path, version, topics=topics, deferrable=deferrable, socket_buffer=212992)
+    assert not any(map(_of_host, one.notes))
+
+
+def _of_host(note: str) -> bool:
+    return "net.core.wmem_default" in note
