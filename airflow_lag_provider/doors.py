@@ -83,9 +83,9 @@ def failure(error: LagError) -> str:
 def summary(watch: Watch, seen: Observation) -> dict[str, Any] | None:
     """Return what a task hands on (XCom): figures and ids, never the output.
 
-    :return: ``None`` for a single topic without a snapshot.
+    :return: ``None`` for the task of one topic without a snapshot.
     """
-    if len(watch.topics) > 1:
+    if watch.together:
         waiting = sum(one.waits for one in seen.stored)
         return {
             "command": command_of(watch, short=True),

@@ -21,6 +21,7 @@ class Watch:
 
     :param mirror: the mirror's name.
     :param topics: topics to take a snapshot of; at least one.
+    :param together: whether the task is one for several topics, be it that one is left.
     :param group: consumer group of MirrorMaker.
     :param bootstrap_servers: ``host:port`` of brokers of the source cluster.
     :param ssh_conn_id: Airflow connection of the MirrorMaker host.
@@ -48,6 +49,7 @@ class Watch:
     jvm_opts: str = DEFAULT_JVM_OPTS
     class_data_archive: str | None = None
     mirrors_file: str | None = None
+    together: bool = False
 
     @cached_property
     def command(self) -> str:

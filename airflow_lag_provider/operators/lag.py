@@ -31,7 +31,8 @@ class SSHLagOperator(BaseOperator):
 
     Runs ``kafka-consumer-groups.sh --describe`` on the MirrorMaker host over SSH and writes one
     document to the index: the snapshot, or the reason why there is none. The result (XCom) is a
-    summary: topic, command, ``lag.total``, ``lag.max``, document id and index.
+    summary: topic, command, ``lag.total``, ``lag.max``, document id and index; with ``topics``, how
+    many snapshots were stored and which topics failed.
 
     On a worker a failure that a retry can't help ends the task without its retries.
 
@@ -154,6 +155,7 @@ class SSHLagOperator(BaseOperator):
             jvm_opts=self.jvm_opts,
             class_data_archive=self.class_data_archive,
             mirrors_file=self.mirrors_file,
+            together=self.topics is not None,
         )
 
     def execute(self, context: Context) -> dict[str, Any] | None:

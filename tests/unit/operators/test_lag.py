@@ -202,17 +202,18 @@ def test_an_unwritten_document_is_tried_again(monkeypatch: pytest.MonkeyPatch) -
         operator().execute(context())
 
 
-def test_several_topics_hand_on_counts_and_failures_though_the_task_fails(
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.mark.parametrize("topics", [["orders", "clicks"], ["orders"]])
+def test_a_task_of_several_topics_hands_on_counts_and_failures_though_it_fails(
+    monkeypatch: pytest.MonkeyPatch, topics: list[str]
 ) -> None:
-    """The XCom is pushed before the error is raised, because the result would be lost."""
+    """The XCom is pushed before the error is raised, else it would be lost; also if one is left."""
 
     async def observe(*_: Any) -> Observation:
-        return Observation((), ("orders", "clicks"), GroupNotFound("No group."))
+        return Observation((), tuple(topics), GroupNotFound("No group."))
 
     monkeypatch.setattr(pipeline, "observe", observe)
     pushed: dict[str, Any] = {}
-    task = operator(topic=None, topics=["orders", "clicks"])
+    task = operator(topic=None, topics=topics)
     given = context()
     given["ti"].xcom_push = lambda key, value: pushed.update({key: value})
     with pytest.raises(AirflowFailException):
@@ -221,7 +222,7 @@ def test_several_topics_hand_on_counts_and_failures_though_the_task_fails(
         "return_value": {
             "command": task.watch().command,
             "stored": 0,
-            "failed": ["orders", "clicks"],
+            "failed": topics,
         }
     }
 
