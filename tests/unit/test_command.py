@@ -128,7 +128,7 @@ def test_the_jvm_is_light_unless_something_else_is_asked_for(tool: Path) -> None
     light = run(command(tool=str(tool))).environment
     assert light == {
         "KAFKA_HEAP_OPTS": "-Xmx128M",
-        "KAFKA_JVM_PERFORMANCE_OPTS": "-XX:+UseSerialGC -XX:TieredStopAtLevel=1",
+        "KAFKA_JVM_PERFORMANCE_OPTS": "-XX:+UseSerialGC -XX:TieredStopAtLevel=1 -XX:-UsePerfData",
     }
     assert run(command(tool=str(tool), jvm_opts="")).environment == {}
     own = run(command(tool=str(tool), jvm_opts="-Xms1m -Xmx64m -Dx=$(id)")).environment

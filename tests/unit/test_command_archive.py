@@ -425,7 +425,7 @@ def test_without_the_key_the_command_is_as_short_as_can_be() -> None:
         bootstrap_servers=["b:9092"], group="g", timeout=25, tool="/k/t.sh"
     ) == (
         "KAFKA_HEAP_OPTS=-Xmx128M "
-        "KAFKA_JVM_PERFORMANCE_OPTS='-XX:+UseSerialGC -XX:TieredStopAtLevel=1' "
+        "KAFKA_JVM_PERFORMANCE_OPTS='-XX:+UseSerialGC -XX:TieredStopAtLevel=1 -XX:-UsePerfData' "
         "timeout -k 2 21 /k/t.sh --bootstrap-server b:9092 --describe --group g --timeout 12600 "
         "</dev/null; printf '\\n%s %d\\n' __consumer_lag_end__ \"$?\""
     )

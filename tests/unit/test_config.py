@@ -97,7 +97,7 @@ def test_commented_keys_of_the_example_are_right(write):
     text = text.replace("retries: 1", "retries: 0")
     (mirror,) = load(write(text)).mirrors
     assert mirror.access_control == {"Viewer": ("can_read",)}
-    assert mirror.jvm_opts == "-Xmx128M -XX:+UseSerialGC -XX:TieredStopAtLevel=1"
+    assert mirror.jvm_opts == "-Xmx128M -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -XX:-UsePerfData"
     assert mirror.class_data_archive == "/home/ec2-user/lag"
 
 
@@ -117,7 +117,7 @@ def test_defaults(load_mirror):
         "tool": "kafka-consumer-groups.sh",
         "command_config": None,
         "layout": "topic",
-        "jvm_opts": "-Xmx128M -XX:+UseSerialGC -XX:TieredStopAtLevel=1",
+        "jvm_opts": "-Xmx128M -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -XX:-UsePerfData",
         "class_data_archive": None,
     }
     assert topic.model_dump() == {
