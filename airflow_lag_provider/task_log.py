@@ -1,6 +1,6 @@
 """Lines for a log, from code on an event loop.
 
-In Airflow's triggerer a line is a blocking write to a pipe, which another process empties when it
+In Airflow's triggerer a line is a blocking write to a socket, which another process empties when it
 has time. On the event loop that write holds up all triggers. And when that process is writing to
 this one meanwhile, as it does with hundreds of new triggers, each waits for the other to read, for
 good: no trigger ends any more, and nothing says so (seen with Airflow 3.3.2). So nothing in this
@@ -18,7 +18,7 @@ from functools import partial
 
 from airflow_lag_provider.shared_work import PerLoop
 
-# One thread: lines keep their order, and while they wait for the pipe those of the loop's own
+# One thread: lines keep their order, and while they wait for the socket those of the loop's own
 # executor are free for what documents wait for. One for each loop, because a forked process has
 # none of its parent's threads.
 _writers: PerLoop[ThreadPoolExecutor] = PerLoop(

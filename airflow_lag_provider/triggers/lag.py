@@ -155,11 +155,16 @@ class LagTrigger(BaseTrigger):
 async def _import_pipeline() -> None:
     if _PIPELINE not in _imported:
         # The first import of the clients takes a second.
-        await asyncio.to_thread(import_module, _PIPELINE)
+        await asyncio.to_thread(_import_all)
     if _PIPELINE not in _imported:
         _imported.add(_PIPELINE)
         # When the runs of this minute are over: what belongs to them must not stay for good.
         asyncio.get_running_loop().call_later(_CALM_SECONDS, _spare_the_event_loop)
+
+
+def _import_all() -> None:
+    for name in (_PIPELINE, "airflow_lag_provider.doors", "airflow_lag_provider.ended"):
+        import_module(name)
 
 
 def _spare_the_event_loop() -> None:
