@@ -238,8 +238,8 @@ def _project(folder: Path, lab: Laboratory, version: str) -> Path:
     (dags / "mine.py").write_text(
         BY_HAND.format(
             topic="orders",
-            # Not the others' group: describes of one group wait for each other, and this task has to
-            # be at its own when its time is over.
+            # Not the others' group: describes of one group wait for each other, and this task has
+            # to be at its own when its time is over.
             group=f"{common['group']}-mine",
             servers=lab.source.bootstrap,
             index=index,
