@@ -13,6 +13,8 @@ from typing import Any
 
 import psutil
 
+from airflow_lag_provider.tune_host import socket_buffer
+
 RESULTS = Path(__file__).with_name("results")
 
 
@@ -23,6 +25,7 @@ def machine() -> dict[str, Any]:
         "cores": os.cpu_count(),
         "memory_gb": round(psutil.virtual_memory().total / 1e9, 1),
         "system": platform.platform(),
+        "socket_buffer": socket_buffer(),
         "python": platform.python_version(),
         "airflow": version("apache-airflow"),
         "load_1m": round(os.getloadavg()[0], 2),

@@ -59,10 +59,13 @@ class Arrivals:
 
     def beginnings(self, instants: Sequence[datetime]) -> list[float]:
         """Return how long after its scheduled instant the work for each document began."""
-        due = [instant.isoformat() for instant in instants]
+        return [delay for due in instants for delay in self._beginnings(due)]
+
+    def _beginnings(self, due: datetime) -> list[float]:
+        # Elasticsearch hands out no more than 10,000 at once: one instant has less.
         body = {
             "size": 10_000,
-            "query": {"terms": {"airflow.scheduled_at": due}},
+            "query": {"term": {"airflow.scheduled_at": due.isoformat()}},
             "_source": ["event.delay"],
         }
         hits = self._elasticsearch.request("POST", self._path, body)["hits"]["hits"]
