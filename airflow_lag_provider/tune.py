@@ -11,8 +11,8 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from airflow_lag_provider import tune_host
 from airflow_lag_provider.tune_load import Load, Version
+from airflow_lag_provider.tune_notes import notes
 from airflow_lag_provider.tune_pools import WORKER_SECONDS, Pool, counted, pools_of
 from airflow_lag_provider.tune_settings import Present, Setting, number, seconds
 
@@ -74,8 +74,8 @@ def advise(
         _database(load, present),
     )
     triggerers = math.ceil(load.triggerer_tasks / TRIGGERER_TASKS)
-    notes = tuple(_notes(load, version, socket_buffer))
-    return Advice(load, settings, triggerers, pools, notes)
+    besides = tuple(notes(load, version=version, socket_buffer=socket_buffer))
+    return Advice(load, settings, triggerers, pools, besides)
 
 
 def _scheduler(load: Load, present: Present) -> Iterator[Setting]:
@@ -269,19 +269,3 @@ def _slots(load: Load, pools: tuple[Pool, ...], version: Version) -> int:
     if version < (3, 0):
         slots += math.ceil(load.failing_tries * RETRY_SECONDS / 60)
     return slots
-
-
-def _notes(load: Load, version: Version, socket_buffer: int | None) -> Iterator[str]:
-    if host := tune_host.note(load, version=version, present=socket_buffer):
-        yield host
-    runs, tasks = load.dags * 24 * 60, load.tasks * 24 * 60
-    yield (
-        f"Airflow keeps every run: {runs:,} DAG runs and {tasks:,} task instances a day, each with "
-        "its log file. Remove old ones, for instance each night, with `airflow db clean`."
-    )
-    if version < (3, 0) and load.triggerer_tasks:
-        yield (
-            "Each task that the triggerer ends leaves a row in the table callback_request, "
-            f"{load.triggerer_tasks * 24 * 60:,} a day, which Airflow 2.11 neither reads nor "
-            "removes. `airflow db clean --tables callback_request --skip-archive` does."
-        )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -60,6 +60,7 @@ class Load:
     :param worker_tasks: tasks a minute that take a worker.
     :param triggerer_describes: describes a minute by each triggerer.
     :param worker_describes: describes a minute by workers, which share nothing.
+    :param triggers_of_a_dag: the most tasks that one DAG has in the triggerer.
     :param triggers_at_once: triggers that run at once when no describe ends in time.
     :param failing_tries: tries a minute of the triggerer's tasks when every one fails.
     :param pools: the pools of the tasks on workers, in the order of the configuration.
@@ -73,6 +74,7 @@ class Load:
     worker_tasks: int
     triggerer_describes: int
     worker_describes: int
+    triggers_of_a_dag: int
     triggers_at_once: int
     failing_tries: int
     pools: tuple[PoolLoad, ...]
@@ -129,6 +131,7 @@ def load_of(configuration: Configuration, *, version: Version) -> Load:
         worker_tasks=len(on_workers),
         triggerer_describes=len({task.describe() for task in triggered}),
         worker_describes=len(on_workers),
+        triggers_of_a_dag=_most_of_a_dag(triggered),
         triggers_at_once=sum(task.minutes for task in triggered),
         failing_tries=sum((task.settings.retries or 0) + 1 for task in triggered),
         pools=_pools(on_workers),
@@ -147,6 +150,11 @@ def takes_worker(settings: TopicSettings, *, version: Version) -> bool:
 def _tasks(mirror: Mirror) -> Iterator[_Task]:
     for settings in [mirror] if mirror.layout == "group" else mirror.topics:
         yield _Task(mirror, settings)
+
+
+def _most_of_a_dag(tasks: Sequence[_Task]) -> int:
+    together = Counter(task.mirror.name for task in tasks if task.mirror.layout == "mirror")
+    return max(together.values(), default=min(len(tasks), 1))
 
 
 def _pools(tasks: Sequence[_Task]) -> tuple[PoolLoad, ...]:

@@ -149,6 +149,18 @@ def test_layout_mirror_needs_room_in_the_triggerer_only(
     assert not any(s.key == "max_active_tasks_per_dag" for s in one.settings)
 
 
+@pytest.mark.parametrize(
+    ("version", "topics", "said"), [(V3, 300, True), (V3, 50, False), (V2, 300, False)]
+)
+def test_what_copies_of_a_wide_dag_cost_is_said(
+    tmp_path: Path, version: tuple[int, int], topics: int, said: bool
+) -> None:
+    """Airflow 3.3 gives each trigger its whole DAG, so that layout mirror costs by the square."""
+    notes = advice(tmp_path, version, topics=topics, layout="mirror").notes
+    assert ["1,620 MB and 24 CPU-seconds" in note for note in notes][0] is said
+    assert not any("copy" in note for note in advice(tmp_path, version, topics=300).notes)
+
+
 @pytest.mark.parametrize("version", [V2, V3_1, V3])
 def test_layout_group_needs_nothing_for_1000_topics(
     tmp_path: Path, version: tuple[int, int]

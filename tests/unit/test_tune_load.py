@@ -41,6 +41,7 @@ def test_layout_topic_has_a_dag_and_a_task_for_each_topic(
     assert (one.dags, one.topics, one.tasks, one.groups) == (number, number, number, 1)
     assert (one.triggerer_tasks, one.worker_tasks) == (number, 0)
     assert (one.triggerer_describes, one.worker_describes) == (1, 0)
+    assert one.triggers_of_a_dag == 1
     assert one.pools == one.wide_dags == ()
 
 
@@ -48,6 +49,7 @@ def test_layout_mirror_has_one_dag_with_a_task_for_each_topic(tmp_path: Path) ->
     """The number of runs falls to one, that of tasks doesn't."""
     one = load(tmp_path, oasis={"layout": "mirror", "topics": topics(300)})
     assert (one.dags, one.topics, one.tasks, one.triggerer_describes) == (1, 300, 300, 1)
+    assert one.triggers_of_a_dag == 300
     assert one.wide_dags == ()
 
 
