@@ -277,7 +277,7 @@ def test_a_lost_worker_must_be_noticed_soon(
         assert (one.needed, one.suffices) == (60, suffices)
     assert key not in [one.key for one in advice(tmp_path, version).settings]
     few = advice(tmp_path, version, deferrable=False, present={("scheduler", key): "20"})
-    text = tune_report.text(few, path=tmp_path, airflow="3")
+    text = tune_report.text(few, **RECIPE)
     assert "20, at most 60 needed" in text
 
 
@@ -316,7 +316,7 @@ def test_the_databases_password_is_not_printed(
     tmp_path: Path, report: Any, version: tuple[int, int]
 ) -> None:
     """Of the database's address only its kind is shown."""
-    printed = report(advice(tmp_path, version, topics=300), path=tmp_path / "m.yaml", airflow="3")
+    printed = report(advice(tmp_path, version, topics=300), **RECIPE)
     assert "postgresql+psycopg2" in printed
     assert PASSWORD not in printed
 
