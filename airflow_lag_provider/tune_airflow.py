@@ -26,4 +26,4 @@ def inventory() -> Inventory:
     )
     with create_session() as session:
         pools = session.execute(select(Pool.pool, Pool.slots)).all()
-        return Inventory({name: slots for name, slots in pools}, session.scalar(alive) or 0)
+        return Inventory({str(name): slots for name, slots in pools}, session.scalar(alive) or 0)
