@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -153,8 +153,7 @@ def _tasks(mirror: Mirror) -> Iterator[_Task]:
 
 
 def _most_of_a_dag(tasks: Sequence[_Task]) -> int:
-    together = Counter(task.mirror.name for task in tasks if task.mirror.layout == "mirror")
-    return max(together.values(), default=min(len(tasks), 1))
+    return max(map(len, _of_shared_dags(tasks).values()), default=min(len(tasks), 1))
 
 
 def _pools(tasks: Sequence[_Task]) -> tuple[PoolLoad, ...]:
@@ -175,12 +174,17 @@ def _pools(tasks: Sequence[_Task]) -> tuple[PoolLoad, ...]:
 
 
 def _wide_dags(tasks: Sequence[_Task]) -> tuple[WideDag, ...]:
+    return tuple(
+        WideDag(mirror, len(members), frozenset(task.pool for task in members))
+        for mirror, members in _of_shared_dags(tasks).items()
+        if len(members) > 1
+    )
+
+
+def _of_shared_dags(tasks: Sequence[_Task]) -> Mapping[str, list[_Task]]:
+    """Return the tasks that have one DAG together (layout ``mirror``), by their mirror's name."""
     by_mirror: defaultdict[str, list[_Task]] = defaultdict(list)
     for task in tasks:
         if task.mirror.layout == "mirror":
             by_mirror[task.mirror.name].append(task)
-    return tuple(
-        WideDag(mirror, len(members), frozenset(task.pool for task in members))
-        for mirror, members in by_mirror.items()
-        if len(members) > 1
-    )
+    return by_mirror
