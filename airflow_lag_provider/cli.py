@@ -156,7 +156,7 @@ def _flush(found: Spool, kind: Kind) -> list[str]:
 
 @contextmanager
 def _with_database() -> Iterator[None]:
-    """Let Airflow hand out what is in its database, and its log lines not on standard output.
+    """Let Airflow ask its database, and keep its log lines from standard output.
 
     Airflow 3 else looks for connections in the environment alone, not in its database, and
     Airflow 2 logs to standard output, where only what a command prints belongs.
