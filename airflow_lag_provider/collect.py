@@ -28,6 +28,9 @@ KEPT_SECONDS = 60.0
 # How long a describe waits for the last one of its group, seconds, before it asks for a slot on its
 # host and then its own time limit begins.
 PATIENCE_SECONDS = 20.0
+# A retry outlasts what a session that was lost may have left running: with retries a time limit is
+# shorter than this, since all tries have to end within a minute.
+RETRY_PATIENCE_SECONDS = 30.0
 # What begins with its minute may wait longer, as long as its time limit ends before the next one
 # begins: else, while a broker hangs, each minute's commands would begin later than the last one's.
 _MINUTE_SECONDS = 60.0
@@ -82,9 +85,10 @@ async def collect(
     """Describe a group on the host of an SSH connection, once for all who ask for the same.
 
     Those who give the same connection, command, occasion and attempt get one answer, or each its
-    own error of one failure. Of one group no two describes that somebody waits for run at a time,
-    also where the commands differ, as with topics that have different time limits. What scheduled
-    runs ask for minute after minute begins when its minute does, before they ask.
+    own error of one failure. Of one group no two describes run at a time, also where the commands
+    differ, as with topics that have different time limits, and where nobody waits for the first
+    one any more because its session was lost. What scheduled runs ask for minute after minute
+    begins when its minute does, before they ask.
 
     :param command: see ``command.describe_command``.
     :param bootstrap_servers: the brokers that the command asks.
@@ -100,11 +104,16 @@ async def collect(
     lane = (ssh_conn_id, frozenset(bootstrap_servers), group)
 
     async def work() -> Collected:
-        output = await room.sessions.run(ssh_conn_id=ssh_conn_id, command=command, timeout=timeout)
+        output = await room.sessions.run(
+            ssh_conn_id=ssh_conn_id,
+            command=command,
+            timeout=timeout,
+            left_running=lambda seconds: room.work.hold(lane, seconds),
+        )
         return Collected(await _parsed(output, group), output.ended_at, output.began_at)
 
     def result(
-        occasion: Hashable, attempt: int, *, patience: float = PATIENCE_SECONDS
+        occasion: Hashable, attempt: int, *, patience: float
     ) -> Coroutine[Any, Any, Collected]:
         return room.work.result(
             (*shared, occasion, attempt), lane=lane, patience=patience, work=work
@@ -113,14 +122,15 @@ async def collect(
     if isinstance(occasion, datetime) and attempt == 1:
         due = room.cadence.next_due(shared, occasion)
         if due and due > datetime.now(UTC):
-            patience = max(PATIENCE_SECONDS, _MINUTE_SECONDS - timeout)
-            room.begin(due, lambda: result(due, 1, patience=patience))
+            ahead = max(PATIENCE_SECONDS, _MINUTE_SECONDS - timeout)
+            room.begin(due, lambda: result(due, 1, patience=ahead))
     try:
-        collected = await result(occasion, attempt)
+        patience = PATIENCE_SECONDS if attempt == 1 else RETRY_PATIENCE_SECONDS
+        collected = await result(occasion, attempt, patience=patience)
     except LaneBusy as error:
         raise DescribeTimedOut(
             f"Another describe of group {quoted(group)}, which began at {error.since:%H:%M:%S} "
-            "UTC, did not end in time for this one to begin."
+            "UTC, is not known to have ended in time for this one to begin."
         ) from error
     except LagError as error:
         # One for each caller, who may add notes to it.

@@ -47,6 +47,11 @@ class TimeLimits:
         tool_s = max(1, int(timeout) - kill_after_s - (1 if timeout < 20 else 2))
         return cls(request_ms=int(tool_s * 600), tool_s=tool_s, kill_after_s=kill_after_s)
 
+    @property
+    def longest_s(self) -> int:
+        """How long the tool runs at most, seconds."""
+        return self.tool_s + self.kill_after_s
+
 
 def describe_command(
     *,

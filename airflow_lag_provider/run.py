@@ -22,10 +22,10 @@ ENDED_VERSION = 0
 # Documents are keyed by their run, so overlapping does no harm; with 1, the closing of a run
 # would delay the next one.
 MAX_ACTIVE_RUNS = 3
-# Beyond the describe's own limit: waiting for its turn (40 s), asking for earlier snapshots (6 s),
+# Beyond the describe's own limit: waiting for its turn (50 s), asking for earlier snapshots (6 s),
 # reading the connection (5 s), seeing to the index and writing the document (15 s) and those that
 # waited (5 s), and what Airflow needs, so that a run ends with its reason instead of being killed.
-EXECUTION_MARGIN = timedelta(seconds=85)
+EXECUTION_MARGIN = timedelta(seconds=95)
 
 
 def document_id(*, mirror: str, topic: str, run_id: str, started_at: datetime) -> str:

@@ -76,8 +76,10 @@ class SharedWork(Generic[ResultT]):
     def __init__(self, *, keep: float) -> None:
         self._keep = keep
         self._pieces: dict[Hashable, _Piece[ResultT]] = {}
-        # By lane: the task that has it, and since when.
-        self._lanes: dict[Hashable, tuple[asyncio.Task[ResultT], datetime]] = {}
+        # By lane: what has it until it is done, and since when.
+        self._lanes: dict[Hashable, tuple[asyncio.Future[Any], datetime]] = {}
+        # By lane, by the loop's clock.
+        self._held_until: dict[Hashable, float] = {}
 
     def __len__(self) -> int:
         return len(self._pieces)
@@ -139,7 +141,27 @@ class SharedWork(Generic[ResultT]):
         try:
             return await work()
         finally:
-            del self._lanes[lane]
+            self._leave(lane)
+
+    def hold(self, lane: Hashable, seconds: float) -> None:
+        """Let nothing begin in a lane for so long, also when the work that has it ends earlier.
+
+        For work that leaves something running elsewhere; it calls this itself.
+        """
+        self._held_until[lane] = asyncio.get_running_loop().time() + seconds
+
+    def _leave(self, lane: Hashable) -> None:
+        loop = asyncio.get_running_loop()
+        _, since = self._lanes.pop(lane)
+        until = self._held_until.pop(lane, 0.0)
+        if until > loop.time():
+            # Not a task, which a loop that is about to end would complain of.
+            self._lanes[lane] = loop.create_future(), since
+            loop.call_at(until, self._free, lane)
+
+    def _free(self, lane: Hashable) -> None:
+        rest, _ = self._lanes.pop(lane)
+        rest.set_result(None)
 
     def _expire(self, key: Hashable, piece: _Piece[ResultT]) -> None:
         if piece.task.done():

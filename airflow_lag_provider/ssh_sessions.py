@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 import asyncssh
 from airflow.providers.common.compat.sdk import AirflowException
 
-from airflow_lag_provider.command import split_end_marker
+from airflow_lag_provider.command import TimeLimits, split_end_marker
 from airflow_lag_provider.describe_lines import clean
 from airflow_lag_provider.errors import (
     CommandNotRun,
@@ -36,6 +36,8 @@ from airflow_lag_provider.hooks.ssh import LagSSHHook, Link, Links, Target
 COMMANDS_AT_ONCE = 4
 # How long a command waits for a slot on its host, seconds, before its own time limit begins.
 SLOT_SECONDS = 20.0
+# Within which the host's shell has begun with a command that the host has accepted, seconds.
+_SHELL_SECONDS = 1.0
 _SAID_CHARS = 200
 
 
@@ -56,6 +58,48 @@ class DescribeOutput:
     began_at: datetime | None = None
 
 
+@dataclass(slots=True)
+class _Command:
+    """A command line, and how far it has come.
+
+    :param timeout: what it was made for, see ``TimeLimits.within``.
+    :param sent: whether the host may have it.
+    :param accepted_at: when the host said that it has it, by the event loop's clock; ``None``: it
+        did not say so.
+    """
+
+    line: str
+    timeout: float
+    sent: bool = False
+    accepted_at: float | None = None
+
+    async def run(self, connection: asyncssh.SSHClientConnection) -> asyncssh.SSHCompletedProcess:
+        """Run it and wait for its end."""
+        process = asyncssh.SSHClientProcess[bytes]()
+
+        def session() -> asyncssh.SSHClientProcess[bytes]:
+            # Called when the host has opened a channel, right before the command is sent there.
+            self.sent = True
+            return process
+
+        # Bytes, because a client id need not be valid UTF-8.
+        await connection.create_session(session, self.line, encoding=None)
+        self.accepted_at = asyncio.get_running_loop().time()
+        try:
+            return await process.wait(check=False)
+        finally:
+            # Also when nobody waits any more: its slot goes to another command.
+            process.close()
+
+    def may_run_for(self) -> float:
+        """Return how long it may run on, seconds, as long as nothing tells of its end."""
+        if not self.sent:
+            return 0.0
+        now = asyncio.get_running_loop().time()
+        begun_at = now if self.accepted_at is None else self.accepted_at
+        return begun_at + _SHELL_SECONDS + TimeLimits.within(self.timeout).longest_s - now
+
+
 def _slots() -> defaultdict[tuple[str, int], asyncio.Semaphore]:
     return defaultdict(lambda: asyncio.Semaphore(COMMANDS_AT_ONCE))
 
@@ -67,17 +111,26 @@ class Sessions:
     links: Links = field(default_factory=Links)
     slots: defaultdict[tuple[str, int], asyncio.Semaphore] = field(default_factory=_slots)
 
-    async def run(self, *, ssh_conn_id: str, command: str, timeout: float) -> DescribeOutput:
+    async def run(
+        self,
+        *,
+        ssh_conn_id: str,
+        command: str,
+        timeout: float,
+        left_running: Callable[[float], object],
+    ) -> DescribeOutput:
         """Run a describe command when its host has a slot for it, and return its output.
 
         :param timeout: seconds for connecting and running together.
+        :param left_running: called before this raises, when the command may still run on the host:
+            with the seconds until its own time limit has ended it.
         :raises SSHError: no session, or one that ended before the output was whole.
         :raises DescribeTimedOut: the command did not end in time, or had no slot.
         """
         started = asyncio.get_running_loop().time()
         hook = LagSSHHook(ssh_conn_id=ssh_conn_id)
         target = await _target(hook, timeout=timeout)
-        timeout -= asyncio.get_running_loop().time() - started
+        left = timeout - (asyncio.get_running_loop().time() - started)
         slots = self.slots[target.host, target.port]
         try:
             async with asyncio.timeout(SLOT_SECONDS):
@@ -87,12 +140,18 @@ class Sessions:
                 f"{COMMANDS_AT_ONCE} commands on {target.host} left no room for one more within "
                 f"{SLOT_SECONDS:g} s."
             ) from error
-        began_at = datetime.now(UTC)
+        began_at, sent = datetime.now(UTC), _Command(command, timeout)
         try:
-            result = await _result(self.links, hook, target, command=command, timeout=timeout)
+            result = await _result(self.links, hook, target, sent, timeout=left)
+            return _output(result, target, began_at)
+        except CommandNotRun:
+            raise
+        except BaseException:
+            if (seconds := sent.may_run_for()) > 0:
+                left_running(seconds)
+            raise
         finally:
             slots.release()
-        return _output(result, target, began_at)
 
 
 def _output(
@@ -124,24 +183,16 @@ async def _target(hook: LagSSHHook, *, timeout: float) -> Target:
 
 
 async def _result(
-    links: Links, hook: LagSSHHook, target: Target, *, command: str, timeout: float
+    links: Links, hook: LagSSHHook, target: Target, command: _Command, *, timeout: float
 ) -> asyncssh.SSHCompletedProcess:
     """Run the command on the open connection, or on a new one where that turns out broken."""
     deadline = asyncio.get_running_loop().time() + timeout
     where = f"{target.secrets[0]}@{target.host}:{target.port}"
     while True:
         async with _link(links, hook, target, deadline=deadline) as link:
-            started = False
             try:
                 async with asyncio.timeout_at(deadline):
-                    # Bytes, because a client id need not be valid UTF-8.
-                    process = await link.connection.create_process(command, encoding=None)
-                    started = True
-                    try:
-                        return await process.wait(check=False)
-                    finally:
-                        # Also when nobody waits any more: its slot goes to another command.
-                        process.close()
+                    return await command.run(link.connection)
             except TimeoutError as error:
                 link.retire()
                 raise DescribeTimedOut(
@@ -149,7 +200,7 @@ async def _result(
                 ) from error
             except (asyncssh.Error, OSError) as error:
                 link.retire()
-                if started or not link.used:
+                if command.sent or not link.used:
                     raise OutputCutOff(
                         f"The SSH session with {where} ended early: {_words(error)}."
                     ) from error

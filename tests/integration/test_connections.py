@@ -14,9 +14,10 @@ import pytest
 
 from airflow_lag_provider import collect as room
 from airflow_lag_provider.collect import Collected, collect
+from airflow_lag_provider.command import TimeLimits
 from airflow_lag_provider.errors import DescribeTimedOut, OutputCutOff, SSHUnreachable
 from airflow_lag_provider.hooks import ssh
-from airflow_lag_provider.hooks.ssh import Links
+from airflow_lag_provider.hooks.ssh import LagSSHHook, Links, Target
 from airflow_lag_provider.ssh_sessions import COMMANDS_AT_ONCE
 from lab.laboratory import Laboratory
 from lab.sshd import SshServer
@@ -142,7 +143,7 @@ def test_a_command_that_is_cut_off_fails_and_the_next_one_works(server: SshServe
 
     async def story() -> None:
         await describe()
-        cut = asyncio.create_task(describe(f"sleep 3; {QUICK}"))
+        cut = asyncio.create_task(describe(f"sleep 3; {QUICK}", timeout=4.0))
         await asyncio.sleep(0.7)
         await asyncio.to_thread(server.drop_connections)
         with pytest.raises(OutputCutOff):
@@ -161,6 +162,66 @@ def test_a_command_that_hangs_gives_up_its_connection(server: SshServer) -> None
         await describe()
 
     assert counted(server, story) == (2, 2)
+
+
+@pytest.mark.parametrize("end", ["dropped", "cancelled", "timed out"])
+def test_no_second_describe_begins_beside_one_that_was_left_running(
+    server: SshServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: str
+) -> None:
+    """What a lost session left there the host ends itself; the group's next one waits for that.
+
+    Another group's doesn't wait.
+    """
+    file = tmp_path / "seen"
+    # As long as a describe with this time limit may take that only SIGKILL ends.
+    longest = TimeLimits.within(4.0).longest_s
+    connect = LagSSHHook.open
+
+    async def slowly(hook: LagSSHHook, target: Target) -> Any:
+        # So that the time limit ends the wait before the host ends the command.
+        await asyncio.sleep(2)
+        return await connect(hook, target)
+
+    async def story() -> None:
+        with monkeypatch.context() as patch:
+            if end == "timed out":
+                patch.setattr(LagSSHHook, "open", slowly)
+            command = f"echo begins >> {file}; timeout {longest} sleep 60; echo ends >> {file}"
+            left = asyncio.create_task(describe(command, timeout=4.0))
+            while not file.exists():  # noqa: ASYNC110 - a file has no event
+                await asyncio.sleep(0.05)
+            if end == "dropped":
+                await asyncio.to_thread(server.drop_connections)
+            elif end == "cancelled":
+                left.cancel()
+            with pytest.raises((OutputCutOff, DescribeTimedOut, asyncio.CancelledError)):
+                await left
+        await describe(f"echo other >> {file}; {QUICK}", broker="b-2:9092")
+        await describe(f"echo next >> {file}; {QUICK}")
+
+    counted(server, story)
+    assert file.read_text().split() == ["begins", "other", "ends", "next"]
+
+
+def test_a_host_that_never_got_the_command_holds_up_no_retry(
+    hosts: Laboratory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing can run on a host that was silent before the command was sent."""
+    monkeypatch.setattr(room, "RETRY_PATIENCE_SECONDS", 0.01)
+    for name, value in as_environment({"mm": hosts.openssh.connection()}).items():
+        monkeypatch.setenv(name, value)
+
+    async def story() -> None:
+        await describe()
+        await asyncio.to_thread(hosts.openssh.silence_connections)
+        try:
+            with pytest.raises(DescribeTimedOut, match="did not end within"):
+                await describe(timeout=2.0)
+            await describe()
+        finally:
+            await asyncio.to_thread(hosts.openssh.drop_connections)
+
+    assert counted(hosts.openssh, story) == (2, 2)
 
 
 def test_a_changed_airflow_connection_is_used_at_once(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -16,6 +17,7 @@ from airflow_lag_provider.documents import Document
 from airflow_lag_provider.errors import (
     BrokerTimedOut,
     DescribeTimedOut,
+    OutputCutOff,
     SSHConnectionNotRead,
     SSHUnreachable,
 )
@@ -36,7 +38,9 @@ RUN = Run(
     started_at=DUE,
 )
 MINUTE = timedelta(minutes=1)
-BUSY = r"Another describe of group 'g', which began at \d\d:\d\d:\d\d UTC, did not end in time"
+BUSY = (
+    r"Another describe of group 'g', which began at \d\d:\d\d:\d\d UTC, is not known to have ended"
+)
 ROWS = """
 GROUP TOPIC  PARTITION  CURRENT-OFFSET  LOG-END-OFFSET  LAG  CONSUMER-ID HOST CLIENT-ID
 g     orders 0          90              100             10   -           -    -
@@ -48,7 +52,7 @@ def runs(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The commands that were run; what they print, or raise, is the command itself."""
     commands: list[str] = []
 
-    async def run(_: Any, *, ssh_conn_id: str, command: str, timeout: float) -> DescribeOutput:
+    async def run(_: Any, *, command: str, **__: Any) -> DescribeOutput:
         commands.append(command)
         await asyncio.sleep(0.01)
         if command == "unreachable":
@@ -156,11 +160,55 @@ def test_a_describe_that_waits_too_long_for_an_earlier_one_says_so(
 ) -> None:
     """The run of the next minute fails with words instead of a second JVM."""
     monkeypatch.setattr(room, "PATIENCE_SECONDS", 0.001)
-    first, second = asyncio.run(all_of(asked(), asked(attempt=2)))
+    first, second = asyncio.run(all_of(asked(), asked(occasion=DUE + MINUTE)))
     assert isinstance(first, Collected)
     assert isinstance(second, DescribeTimedOut)
     assert re.match(BUSY, str(second))
     assert runs == ["rows"]
+
+
+def test_a_retry_waits_longer_for_what_may_run_on(
+    runs: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It outlasts the time limit of a describe whose session was lost."""
+    monkeypatch.setattr(room, "PATIENCE_SECONDS", 0.001)
+    first, second = asyncio.run(all_of(asked(), asked(attempt=2)))
+    assert isinstance(first, Collected)
+    assert isinstance(second, Collected)
+    assert runs == ["rows"] * 2
+
+
+def test_a_describe_that_may_run_on_holds_up_those_of_its_group_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its caller knows at once that the session was lost; the group's next one begins later."""
+    began: list[str] = []
+    free_at: list[float] = []
+
+    async def run(
+        _: Any, *, command: str, left_running: Callable[[float], object], **__: Any
+    ) -> DescribeOutput:
+        began.append(command)
+        if command == "lost":
+            left_running(0.2)
+            free_at.append(asyncio.get_running_loop().time() + 0.2)
+            raise OutputCutOff("The SSH session ended early.")
+        return DescribeOutput(ROWS, "", 0, datetime.now(UTC))
+
+    monkeypatch.setattr(Sessions, "run", run)
+
+    async def scenario() -> None:
+        with pytest.raises(OutputCutOff):
+            await asked("lost")
+        assert asyncio.get_running_loop().time() < free_at[0]
+        retry = asyncio.create_task(asked("retry", attempt=2))
+        await asked("other", bootstrap_servers=("c-1:9092",))
+        assert began == ["lost", "other"]
+        assert isinstance(await retry, Collected)
+        assert asyncio.get_running_loop().time() >= free_at[0]
+
+    asyncio.run(scenario())
+    assert began == ["lost", "other", "retry"]
 
 
 @pytest.mark.parametrize(

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import time
 from collections.abc import Callable, Coroutine
 from contextvars import ContextVar
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -172,6 +174,78 @@ def test_a_lane_that_stays_busy_ends_the_wait_with_a_timeout() -> None:
         assert await first == "done"
 
     asyncio.run(story())
+
+
+def test_a_lane_that_is_held_stays_busy_after_its_work() -> None:
+    """Work that left something behind fails its callers at once; the next work waits for the rest.
+
+    Who waits in vain is told when the work began, not when it ended.
+    """
+
+    async def story() -> None:
+        shared, job = SharedWork[str](keep=60), Job()
+        job.go.set()
+
+        async def lost() -> str:
+            shared.hold("group", 0.2)
+            raise ConnectionError
+
+        before = datetime.now(UTC)
+        with pytest.raises(ConnectionError):
+            await asked(shared, lost)
+        failed = datetime.now(UTC)
+        with pytest.raises(LaneBusy) as caught:
+            await asked(shared, job, "13:36", patience=0.02)
+        assert before <= caught.value.since <= failed
+        assert job.starts == 0
+        assert await asked(shared, job, "13:37") == "done"
+        assert datetime.now(UTC) - failed >= timedelta(seconds=0.19)
+
+    asyncio.run(story())
+
+
+def test_a_lane_whose_work_outlasts_its_hold_is_as_busy_as_any() -> None:
+    """Work that goes on after its hold still has its lane to itself."""
+
+    async def story() -> None:
+        shared, job = SharedWork[str](keep=60), Job()
+
+        async def holds() -> str:
+            shared.hold("group", 0.0)
+            return str(await job())
+
+        first = asked(shared, holds)
+        await asyncio.sleep(0.02)
+        second = asked(shared, job, "13:36")
+        await a_moment()
+        assert job.starts == 1
+        job.go.set()
+        assert await asyncio.gather(first, second) == ["done", "done"]
+        assert job.most_at_once == 1
+
+    asyncio.run(story())
+
+
+def test_a_loop_ends_without_waiting_for_what_is_held(caplog: pytest.LogCaptureFixture) -> None:
+    """A worker ends with its task, whatever it left on the host, and nothing is said of it."""
+
+    async def story() -> None:
+        shared, job = SharedWork[str](keep=60), Job()
+
+        async def lost() -> str:
+            try:
+                return str(await job())
+            finally:
+                shared.hold("group", 60.0)
+
+        asked(shared, lost)
+        await a_moment()
+
+    started = time.monotonic()
+    asyncio.run(story())
+    gc.collect()
+    assert time.monotonic() - started < 30
+    assert not caplog.records
 
 
 def test_work_that_outlives_its_caller_is_in_nobodys_context() -> None:

@@ -103,7 +103,7 @@ def test_a_pool_of_the_configuration_keeps_its_name(tmp_path: Path) -> None:
     )
 
 
-@pytest.mark.parametrize(("timeout", "minutes"), [("10s", 2), ("35s", 2), ("36s", 3), ("55s", 3)])
+@pytest.mark.parametrize(("timeout", "minutes"), [("10s", 2), ("25s", 2), ("26s", 3), ("55s", 3)])
 def test_triggers_of_several_minutes_meet_while_a_host_hangs(
     tmp_path: Path, timeout: str, minutes: int
 ) -> None:
