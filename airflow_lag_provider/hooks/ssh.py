@@ -7,8 +7,9 @@ import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import asyncssh
 from airflow.providers.common.compat.connection import get_async_extra_dejson
@@ -98,7 +99,26 @@ class LagSSHHook(SSHHookAsync):
             arguments["known_hosts"] = known_hosts
         elif known_hosts and self._should_use_known_hosts():
             arguments["known_hosts"] = asyncssh.read_known_hosts(known_hosts)
+        else:
+            arguments["known_hosts"] = _default_known_hosts(target)
         return arguments
+
+
+def _default_known_hosts(target: Target) -> asyncssh.SSHKnownHosts | None:
+    """Return what asyncssh trusts by default, which it would look for on the event loop.
+
+    That is what the user's ``~/.ssh/config`` names for the host; else ``~/.ssh/known_hosts``, if
+    there is one; ``None``: the former says that any key will do.
+    """
+    options = asyncssh.SSHClientConnectionOptions(
+        config=(), host=target.host, port=target.port, username=target.secrets[0] or ()
+    )
+    if options.known_hosts is None:
+        return None
+    default = Path(LagSSHHook.default_known_hosts).expanduser()
+    # They are a list of names here, never one of the other things that an argument may be.
+    files = cast("list[str]", options.known_hosts) or [str(default)] * default.is_file()
+    return asyncssh.read_known_hosts(files) if files else asyncssh.import_known_hosts("")
 
 
 @dataclass(eq=False, slots=True)
