@@ -25,14 +25,13 @@ log = logging.getLogger(__name__)
 
 # How long a description is kept for those of its minute that come later, seconds.
 KEPT_SECONDS = 60.0
-# How long a describe waits for the last one of its group, seconds, before it asks for a slot on its
-# host and then its own time limit begins.
-PATIENCE_SECONDS = 20.0
-# A retry outlasts what a session that was lost may have left running: with retries a time limit is
-# shorter than this, since all tries have to end within a minute.
-RETRY_PATIENCE_SECONDS = 30.0
-# What begins with its minute may wait longer, as long as its time limit ends before the next one
-# begins: else, while a broker hangs, each minute's commands would begin later than the last one's.
+# How long a describe waits for the last one of its group, seconds, at least and at most, before it
+# asks for a slot on its host and then its own time limit begins. Within these, until its time limit
+# just ends before the minute does: else, while a broker hangs, each minute's commands would begin
+# later than the last one's. A time limit of up to 30 seconds, as all have that leave room for a
+# retry, is so outlasted when a session was lost and its describe may run on.
+MIN_PATIENCE_SECONDS = 20.0
+MAX_PATIENCE_SECONDS = 30.0
 _MINUTE_SECONDS = 60.0
 # All who waited for a describe go on when it ends: so many of them in one turn of the event loop,
 # so that a thousand topics don't block it.
@@ -112,25 +111,22 @@ async def collect(
         )
         return Collected(await _parsed(output, group), output.ended_at, output.began_at)
 
-    def result(
-        occasion: Hashable, attempt: int, *, patience: float
-    ) -> Coroutine[Any, Any, Collected]:
+    def result(occasion: Hashable, attempt: int) -> Coroutine[Any, Any, Collected]:
         return room.work.result(
-            (*shared, occasion, attempt), lane=lane, patience=patience, work=work
+            (*shared, occasion, attempt), lane=lane, patience=patience_with(timeout), work=work
         )
 
     if isinstance(occasion, datetime) and attempt == 1:
         due = room.cadence.next_due(shared, occasion)
         if due and due > datetime.now(UTC):
-            ahead = max(PATIENCE_SECONDS, _MINUTE_SECONDS - timeout)
-            room.begin(due, lambda: result(due, 1, patience=ahead))
+            room.begin(due, lambda: result(due, 1))
     try:
-        patience = PATIENCE_SECONDS if attempt == 1 else RETRY_PATIENCE_SECONDS
-        collected = await result(occasion, attempt, patience=patience)
+        collected = await result(occasion, attempt)
     except LaneBusy as error:
+        why = "may still run there, without a session" if error.held else "did not end in time"
         raise DescribeTimedOut(
             f"Another describe of group {quoted(group)}, which began at {error.since:%H:%M:%S} "
-            "UTC, is not known to have ended in time for this one to begin."
+            f"UTC, {why}, so this one did not begin."
         ) from error
     except LagError as error:
         # One for each caller, who may add notes to it.
@@ -138,6 +134,11 @@ async def collect(
     async with room.turns:
         await asyncio.sleep(0)
     return collected
+
+
+def patience_with(timeout: float) -> float:
+    """Return how long a describe with this time limit waits for the last one of its group."""
+    return min(MAX_PATIENCE_SECONDS, max(MIN_PATIENCE_SECONDS, _MINUTE_SECONDS - timeout))
 
 
 async def _ahead(due: datetime, result: Callable[[], Coroutine[Any, Any, Collected]]) -> None:

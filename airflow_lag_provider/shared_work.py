@@ -57,11 +57,13 @@ class LaneBusy(TimeoutError):
     """A lane was not free in time.
 
     :param since: when the work began that has it.
+    :param held: whether that work has ended, but the lane is held for what it left.
     """
 
-    def __init__(self, since: datetime) -> None:
+    def __init__(self, since: datetime, *, held: bool) -> None:
         super().__init__(f"busy since {since}")
         self.since = since
+        self.held = held
 
 
 class SharedWork(Generic[ResultT]):
@@ -134,7 +136,7 @@ class SharedWork(Generic[ResultT]):
             other, since = busy
             ended, _ = await asyncio.wait([other], timeout=deadline - clock())
             if not ended:
-                raise LaneBusy(since)
+                raise LaneBusy(since, held=not isinstance(other, asyncio.Task))
         task = asyncio.current_task()
         # It is the one made in _begin.
         self._lanes[lane] = task, datetime.now(UTC)  # type: ignore[assignment]

@@ -36,8 +36,11 @@ from airflow_lag_provider.hooks.ssh import LagSSHHook, Link, Links, Target
 COMMANDS_AT_ONCE = 4
 # How long a command waits for a slot on its host, seconds, before its own time limit begins.
 SLOT_SECONDS = 20.0
-# Within which the host's shell has begun with a command that the host has accepted, seconds.
+# Time for the host's shell to begin with a command that the host has accepted, seconds. A guess: a
+# host that takes longer over it may have a describe for as much longer than we take it to have.
 _SHELL_SECONDS = 1.0
+# From here on a shell's exit status may tell of a signal, or that an inner ssh lost its session.
+_FIRST_SIGNAL_STATUS = 128
 _SAID_CHARS = 200
 
 
@@ -82,14 +85,20 @@ class _Command:
             self.sent = True
             return process
 
-        # Bytes, because a client id need not be valid UTF-8.
-        await connection.create_session(session, self.line, encoding=None)
-        self.accepted_at = asyncio.get_running_loop().time()
         try:
+            # Bytes, because a client id need not be valid UTF-8.
+            await connection.create_session(session, self.line, encoding=None)
+            self.accepted_at = asyncio.get_running_loop().time()
             return await process.wait(check=False)
+        except asyncssh.ChannelOpenError:
+            if not connection.is_closed():
+                # The host has refused it.
+                self.sent = False
+            raise
         finally:
-            # Also when nobody waits any more: its slot goes to another command.
-            process.close()
+            if self.sent:
+                # Also when nobody waits any more: its slot goes to another command.
+                process.close()
 
     def may_run_for(self) -> float:
         """Return how long it may run on, seconds, as long as nothing tells of its end."""
@@ -140,14 +149,14 @@ class Sessions:
                 f"{COMMANDS_AT_ONCE} commands on {target.host} left no room for one more within "
                 f"{SLOT_SECONDS:g} s."
             ) from error
-        began_at, sent = datetime.now(UTC), _Command(command, timeout)
+        began_at, describe = datetime.now(UTC), _Command(command, timeout)
         try:
-            result = await _result(self.links, hook, target, sent, timeout=left)
+            result = await _result(self.links, hook, target, describe, timeout=left)
             return _output(result, target, began_at)
         except CommandNotRun:
             raise
         except BaseException:
-            if (seconds := sent.may_run_for()) > 0:
+            if (seconds := describe.may_run_for()) > 0:
                 left_running(seconds)
             raise
         finally:
@@ -161,13 +170,14 @@ def _output(
     try:
         stdout, exit_code = split_end_marker(stdout)
     except OutputCutOff as error:
-        if result.exit_status is None or result.exit_status < 0:
+        status = result.exit_status
+        if status is None or not 0 <= status < _FIRST_SIGNAL_STATUS:
             raise
         said = next(
             (line for line in f"{stderr}\n{stdout}".splitlines() if line.strip()), "nothing"
         )
         raise CommandNotRun(
-            f"The shell on {target.host} ended with {result.exit_status} without running the "
+            f"The shell on {target.host} ended with {status} without running the "
             f"command, and said: {clean(said, _SAID_CHARS)}."
         ) from error
     return DescribeOutput(stdout, stderr, exit_code, datetime.now(UTC), began_at)

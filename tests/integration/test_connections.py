@@ -188,7 +188,7 @@ def test_no_second_describe_begins_beside_one_that_was_left_running(
                 patch.setattr(LagSSHHook, "open", slowly)
             command = f"echo begins >> {file}; timeout {longest} sleep 60; echo ends >> {file}"
             left = asyncio.create_task(describe(command, timeout=4.0))
-            while not file.exists():  # noqa: ASYNC110 - a file has no event
+            while not (file.exists() or left.done()):  # noqa: ASYNC110 - a file has no event
                 await asyncio.sleep(0.05)
             if end == "dropped":
                 await asyncio.to_thread(server.drop_connections)
@@ -207,7 +207,7 @@ def test_a_host_that_never_got_the_command_holds_up_no_retry(
     hosts: Laboratory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nothing can run on a host that was silent before the command was sent."""
-    monkeypatch.setattr(room, "RETRY_PATIENCE_SECONDS", 0.01)
+    monkeypatch.setattr(room, "patience_with", lambda _: 0.01)
     for name, value in as_environment({"mm": hosts.openssh.connection()}).items():
         monkeypatch.setenv(name, value)
 

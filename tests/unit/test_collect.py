@@ -10,9 +10,12 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from airflow_lag_provider import collect as room
 from airflow_lag_provider.collect import Collected, collect
+from airflow_lag_provider.command import TimeLimits
 from airflow_lag_provider.documents import Document
 from airflow_lag_provider.errors import (
     BrokerTimedOut,
@@ -38,9 +41,7 @@ RUN = Run(
     started_at=DUE,
 )
 MINUTE = timedelta(minutes=1)
-BUSY = (
-    r"Another describe of group 'g', which began at \d\d:\d\d:\d\d UTC, is not known to have ended"
-)
+BUSY = r"Another describe of group 'g', which began at \d\d:\d\d:\d\d UTC, did not end in time"
 ROWS = """
 GROUP TOPIC  PARTITION  CURRENT-OFFSET  LOG-END-OFFSET  LAG  CONSUMER-ID HOST CLIENT-ID
 g     orders 0          90              100             10   -           -    -
@@ -159,23 +160,26 @@ def test_a_describe_that_waits_too_long_for_an_earlier_one_says_so(
     runs: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The run of the next minute fails with words instead of a second JVM."""
-    monkeypatch.setattr(room, "PATIENCE_SECONDS", 0.001)
-    first, second = asyncio.run(all_of(asked(), asked(occasion=DUE + MINUTE)))
+    monkeypatch.setattr(room, "patience_with", lambda _: 0.001)
+    first, second = asyncio.run(all_of(asked(), asked(attempt=2)))
     assert isinstance(first, Collected)
     assert isinstance(second, DescribeTimedOut)
     assert re.match(BUSY, str(second))
     assert runs == ["rows"]
 
 
-def test_a_retry_waits_longer_for_what_may_run_on(
-    runs: list[str], monkeypatch: pytest.MonkeyPatch
+@given(timeout=st.floats(min_value=1, max_value=30))
+def test_a_retry_waits_as_long_as_a_lost_describe_may_run(timeout: float) -> None:
+    """Where there is room for a retry in a minute, what its first try left can't keep it out."""
+    assert room.patience_with(timeout) >= TimeLimits.within(timeout).longest_s + 1
+
+
+@pytest.mark.parametrize(("timeout", "patience"), [(5.0, 30.0), (35.0, 25.0), (50.0, 20.0)])
+def test_a_describe_waits_as_long_as_it_can_end_within_its_minute(
+    timeout: float, patience: float
 ) -> None:
-    """It outlasts the time limit of a describe whose session was lost."""
-    monkeypatch.setattr(room, "PATIENCE_SECONDS", 0.001)
-    first, second = asyncio.run(all_of(asked(), asked(attempt=2)))
-    assert isinstance(first, Collected)
-    assert isinstance(second, Collected)
-    assert runs == ["rows"] * 2
+    """But at least twenty seconds, and at most thirty, which its task has time for."""
+    assert room.patience_with(timeout) == patience
 
 
 def test_a_describe_that_may_run_on_holds_up_those_of_its_group_alone(
@@ -190,8 +194,8 @@ def test_a_describe_that_may_run_on_holds_up_those_of_its_group_alone(
     ) -> DescribeOutput:
         began.append(command)
         if command == "lost":
-            left_running(0.2)
-            free_at.append(asyncio.get_running_loop().time() + 0.2)
+            free_at.append(asyncio.get_running_loop().time() + 1.0)
+            left_running(1.0)
             raise OutputCutOff("The SSH session ended early.")
         return DescribeOutput(ROWS, "", 0, datetime.now(UTC))
 
@@ -203,6 +207,11 @@ def test_a_describe_that_may_run_on_holds_up_those_of_its_group_alone(
         assert asyncio.get_running_loop().time() < free_at[0]
         retry = asyncio.create_task(asked("retry", attempt=2))
         await asked("other", bootstrap_servers=("c-1:9092",))
+        with monkeypatch.context() as patch:
+            patch.setattr(room, "patience_with", lambda _: 0.001)
+            (other,) = await all_of(asked("by hand", occasion="by hand"))
+        assert isinstance(other, DescribeTimedOut)
+        assert re.search(r"\d\d UTC, may still run there, without a session, so", str(other))
         assert began == ["lost", "other"]
         assert isinstance(await retry, Collected)
         assert asyncio.get_running_loop().time() >= free_at[0]
@@ -301,11 +310,11 @@ def test_each_command_of_a_group_begins_with_its_minute(runs: list[str]) -> None
     assert sorted(runs) == ["rows"] * 3 + ["rows "] * 3
 
 
-@pytest.mark.parametrize(("timeout", "kind"), [(30.0, Collected), (3600.0, DescribeTimedOut)])
-def test_what_begins_ahead_waits_as_long_as_it_can_end_before_the_next_minute(
-    monkeypatch: pytest.MonkeyPatch, timeout: float, kind: type[object]
+@pytest.mark.parametrize(("patience", "kind"), [(30.0, Collected), (0.01, DescribeTimedOut)])
+def test_what_begins_ahead_waits_for_a_describe_that_hangs(
+    monkeypatch: pytest.MonkeyPatch, patience: float, kind: type[object]
 ) -> None:
-    """Behind a describe that hangs it is not begun so late that the next minute's has to wait."""
+    """It begins when that one ends, or fails those who ask for it later."""
     runs: list[str] = []
     ended = asyncio.Event()
 
@@ -316,18 +325,18 @@ def test_what_begins_ahead_waits_as_long_as_it_can_end_before_the_next_minute(
         return DescribeOutput(ROWS, "", 0, datetime.now(UTC))
 
     monkeypatch.setattr(Sessions, "run", run)
-    monkeypatch.setattr(room, "PATIENCE_SECONDS", 0.01)
+    monkeypatch.setattr(room, "patience_with", lambda _: patience)
 
     async def scenario() -> Any:
         due = datetime.now(UTC) + timedelta(seconds=0.5)
         later = due + timedelta(seconds=0.2)
         for n in (2, 1):
             await asked("hangs", occasion=due - MINUTE * n)
-            await asked(occasion=later - MINUTE * n, timeout=timeout)
+            await asked(occasion=later - MINUTE * n)
         await until_run(runs, 5)
         while len(room._rooms.get().work) < 6:  # noqa: ASYNC110 - nothing tells of it
             await asyncio.sleep(0.01)
-        waiting = asyncio.create_task(asked(occasion=later, timeout=timeout))
+        waiting = asyncio.create_task(asked(occasion=later))
         await asyncio.wait([waiting], timeout=0.1 if kind is Collected else None)
         ended.set()
         (result,) = await all_of(waiting)

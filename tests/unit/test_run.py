@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 
 from airflow_lag_provider import recall
-from airflow_lag_provider.collect import RETRY_PATIENCE_SECONDS
+from airflow_lag_provider.collect import MAX_PATIENCE_SECONDS
 from airflow_lag_provider.hooks.elasticsearch import READ_SECONDS
 from airflow_lag_provider.hooks.elasticsearch_client import DEFAULT_REQUEST_TIMEOUT
 from airflow_lag_provider.hooks.elasticsearch_spool import SETTLE_SECONDS
@@ -83,7 +83,7 @@ def test_only_scheduled_runs_of_a_minute_share_a_describe() -> None:
 def test_all_that_a_run_may_wait_for_fits_into_its_margin() -> None:
     """Turn, slot, earlier snapshots, connection, writing and spool leave Airflow ten seconds."""
     waits = (
-        RETRY_PATIENCE_SECONDS,
+        MAX_PATIENCE_SECONDS,
         SLOT_SECONDS,
         recall._PATIENCE_SECONDS,
         READ_SECONDS,
