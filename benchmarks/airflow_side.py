@@ -20,7 +20,14 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import floor, processes, report, wide_group
-from benchmarks.watching import Arrivals, quantiles, run_delays, task_delays, wait_for_runs
+from benchmarks.watching import (
+    Arrivals,
+    blocked_at,
+    quantiles,
+    run_delays,
+    task_delays,
+    wait_for_runs,
+)
 from lab.airflow import Airflow
 from lab.errors import LabError
 from lab.laboratory import Laboratory
@@ -172,6 +179,7 @@ def _watched(stage: Stage, *, minutes: int, warm_up: int, profile: Path | None) 
     spent = {name: after[name] - before[name] for name in heads}
     documents = case.topics * minutes
     ours = sum(spent[n] for n in spent if n not in {"elasticsearch", "remote"})
+    blocked = blocked_at(stage.airflow.logs)
     return {
         "Airflow": case.version,
         "layout": case.layout,
@@ -189,7 +197,8 @@ def _watched(stage: Stage, *, minutes: int, warm_up: int, profile: Path | None) 
         "triggerer MB": memory["triggerer"],
         "scheduler MB": memory["scheduler"],
         "describes per minute": round(described / minutes, 2),
-        "async thread blocked": _blocked(stage),
+        "async thread blocked earlier": sum(at < begin for at in blocked),
+        "async thread blocked": sum(at >= begin for at in blocked),
     }
 
 
@@ -205,11 +214,6 @@ def _drain(stage: Stage, arrivals: Arrivals, instants: Sequence[datetime]) -> No
         documents = due if stage.case.path != "floor" else 0
         if len(arrivals.of(instants)) >= documents and len(closed) >= runs:
             return
-
-
-def _blocked(stage: Stage) -> int:
-    texts = [file.read_text(errors="replace") for file in stage.airflow.logs]
-    return sum(text.count("async thread was blocked") for text in texts)
 
 
 def _start_profilers(

@@ -1,17 +1,21 @@
-"""When documents become searchable and runs are closed."""
+"""When documents become searchable, runs are closed, and the triggerer's event loop stood still."""
 
 from __future__ import annotations
 
+import re
 import statistics
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 from lab.elasticsearch import Elasticsearch
 from lab.errors import PartError
 from lab.postgresql import rows
+
+_BLOCKED = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d).*async thread was blocked")
 
 
 class Arrivals:
@@ -129,3 +133,12 @@ def quantiles(values: Sequence[float]) -> str | None:
         return None
     cuts = statistics.quantiles(values, n=100, method="inclusive")
     return " / ".join(f"{value:.1f}" for value in (cuts[49], cuts[94], cuts[98], max(values)))
+
+
+def blocked_at(logs: Iterable[Path]) -> list[datetime]:
+    """Return when Airflow said that the triggerer's event loop had stood still, to the second."""
+    return [
+        datetime.fromisoformat(match[1]).replace(tzinfo=UTC)
+        for file in logs
+        for match in _BLOCKED.finditer(file.read_text(errors="replace"))
+    ]
