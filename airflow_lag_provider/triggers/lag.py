@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from airflow_lag_provider.watch import Watch
 
 _PIPELINE = "airflow_lag_provider.observe"
+_exempted: set[str] = set()
 # Not `in sys.modules`: there is also what a thread has only begun to import.
 _imported: set[str] = set()
-
 
 # From the first run of a process to a moment at which it has little to do, seconds.
 _CALM_SECONDS = 45.0
@@ -153,17 +153,16 @@ class LagTrigger(BaseTrigger):
 
 
 async def _import_pipeline() -> None:
-    if _PIPELINE not in _imported:
-        # Airflow's modules: each search while more is imported would go through them all.
+    if _PIPELINE not in _exempted:
+        # With the first of the runs alone: of the others there is more, which would stay for good.
+        _exempted.add(_PIPELINE)
+        # Airflow's modules, which each search would go through while more is imported.
         gc.freeze()
+        asyncio.get_running_loop().call_later(_CALM_SECONDS, _spare_the_event_loop)
+    if _PIPELINE not in _imported:
         # The first import of the clients takes a second.
         await asyncio.to_thread(_import_all)
-    if _PIPELINE not in _imported:
         _imported.add(_PIPELINE)
-        gc.freeze()
-        # What is cached at first use; when the runs of this minute are over, since what belongs to
-        # them must not stay for good.
-        asyncio.get_running_loop().call_later(_CALM_SECONDS, _spare_the_event_loop)
 
 
 def _import_all() -> None:
@@ -176,7 +175,8 @@ def _spare_the_event_loop() -> None:
 
     Airflow's modules and the clients' stay for good, and to search them all takes a quarter of a
     second, in which the event loop stands still: with hundreds of topics that is every minute.
-    They were exempted before without such a search: importing leaves twenty objects of garbage.
+    Airflow's were exempted without such a search when the first run came. Now its minute's runs are
+    over, and what is left of them goes.
     """
     gc.collect()
     gc.freeze()
