@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
@@ -111,13 +112,20 @@ def _default_known_hosts(target: Target) -> asyncssh.SSHKnownHosts | None:
     there is one; ``None``: the former says that any key will do.
     """
     options = asyncssh.SSHClientConnectionOptions(
-        config=(), host=target.host, port=target.port, username=target.secrets[0] or ()
+        config=(),
+        host=target.host,
+        port=target.port,
+        username=target.secrets[0] or (),
+        # Else it would read the keys that the file names, which the connection may not need.
+        client_keys=None,
     )
     if options.known_hosts is None:
         return None
     default = Path(LagSSHHook.default_known_hosts).expanduser()
     # They are a list of names here, never one of the other things that an argument may be.
-    files = cast("list[str]", options.known_hosts) or [str(default)] * default.is_file()
+    files = cast("list[str]", options.known_hosts)
+    if not files and default.is_file() and os.access(default, os.R_OK):
+        files = [str(default)]
     return asyncssh.read_known_hosts(files) if files else asyncssh.import_known_hosts("")
 
 

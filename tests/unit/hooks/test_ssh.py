@@ -37,6 +37,7 @@ NO_CONFIG = "Host elsewhere\n  UserKnownHostsFile none\n"
             1,
         ),
         ({"config": "Host host\n  UserKnownHostsFile none\n"}, {}, None),
+        ({"config": "IdentityFile ~/.ssh/no_such\nUserKnownHostsFile none\n"}, {}, None),
     ],
 )
 def test_host_keys_are_looked_up_before_the_event_loop_needs_them(
