@@ -12,10 +12,11 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from lab.elasticsearch import Elasticsearch
-from lab.errors import PartError
+from lab.errors import LabError, PartError
 from lab.postgresql import rows
 
-_BLOCKED = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d).*async thread was blocked")
+_BLOCKED = "async thread was blocked"
+_BLOCKED_AT = re.compile(rf"(\d{{4}}-\d\d-\d\dT\d\d:\d\d:\d\d).*{_BLOCKED}")
 
 
 class Arrivals:
@@ -136,9 +137,12 @@ def quantiles(values: Sequence[float]) -> str | None:
 
 
 def blocked_at(logs: Iterable[Path]) -> list[datetime]:
-    """Return when Airflow said that the triggerer's event loop had stood still, to the second."""
-    return [
-        datetime.fromisoformat(match[1]).replace(tzinfo=UTC)
-        for file in logs
-        for match in _BLOCKED.finditer(file.read_text(errors="replace"))
-    ]
+    """Return when Airflow said that the triggerer's event loop had stood still, to the second.
+
+    :raises LabError: a line doesn't say when, in front.
+    """
+    text = "\n".join(file.read_text(errors="replace") for file in logs)
+    times = _BLOCKED_AT.findall(text)
+    if len(times) != text.count(_BLOCKED):
+        raise LabError(f"A line of Airflow has no time before {_BLOCKED!r}.")
+    return [datetime.fromisoformat(one).replace(tzinfo=UTC) for one in times]
