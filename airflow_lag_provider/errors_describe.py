@@ -72,17 +72,20 @@ class OutputCutOff(SSHError):
     retriable = True
     advice = (
         "Look in the host's log for an SSH connection that dropped or a command that somebody "
-        "stopped. Nothing of what came is stored."
+        "stopped. Nothing of what came is stored. The next describe of the group waits until the "
+        "time limit has ended this one on the host."
     )
 
 
 class DescribeTimedOut(DescribeError):
-    """The time limit ended the command before the tool had finished."""
+    """The time limit ended the command before the tool had finished, or its turn did not come."""
 
     retriable = True
     advice = (
         "Run the command of the task's log on the host and see how long it takes; a broker that "
-        "hangs or a host without free CPU are usual. Raise `timeout` if it has to take longer."
+        "hangs or a host without free CPU are usual. Raise `timeout` if it has to take longer. "
+        "Where the message names another describe or other commands, look at those: this one "
+        "waited for them and did not begin."
     )
 
 
