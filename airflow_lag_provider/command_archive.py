@@ -32,9 +32,11 @@ _SCRIPT = (
     # A directory and no link, writable for neither group nor others.
     'ours() { [ -O "$d" ] && case $(ls -ld "$d") in d????-??-*) ;; *) false ;; esac; }'
     " 2>/dev/null; "
-    # The JVM's complaints of an archive go to stderr, away from the rows. With the JMX agent of
-    # Kafka's scripts, which no describe needs, Java 25 can't use all of an archive.
-    'with() { export KAFKA_OPTS="$KAFKA_OPTS $1 -Xlog:all=off -Xlog:all=warning:stderr" '
+    # The JVM compares the archive with its checksums, in 10 to 30 ms: else one that a disk damaged
+    # may crash it, or give classes other names. Its complaints go to stderr, away from the rows.
+    # With the JMX agent of Kafka's scripts, which no describe needs, Java 25 can't use all of one.
+    "with() { export "
+    'KAFKA_OPTS="$KAFKA_OPTS $1 -XX:+VerifySharedSpaces -Xlog:all=off -Xlog:all=warning:stderr" '
     'KAFKA_JMX_OPTS="${KAFKA_JMX_OPTS:- }"; }; '
     # As Kafka's scripts find them. Where Java is a wrapper, there is no JVM beside it.
     'j=$(readlink -f "$(command -v "${JAVA_HOME:+$JAVA_HOME/bin/}java")" 2>/dev/null); '
