@@ -38,14 +38,19 @@ def hosts() -> Iterator[Laboratory]:
         yield laboratory
 
 
+def connect(monkeypatch: pytest.MonkeyPatch, server: SshServer) -> None:
+    """Let the connection ``mm`` lead to a server."""
+    for name, value in as_environment({"mm": server.connection()}).items():
+        monkeypatch.setenv(name, value)
+
+
 @pytest.fixture(params=["sshd", "openssh"])
 def server(
     request: pytest.FixtureRequest, hosts: Laboratory, monkeypatch: pytest.MonkeyPatch
 ) -> SshServer:
     """Each of the two servers; the connection ``mm`` leads to it."""
     server: SshServer = getattr(hosts, request.param)
-    for name, value in as_environment({"mm": server.connection()}).items():
-        monkeypatch.setenv(name, value)
+    connect(monkeypatch, server)
     return server
 
 
@@ -119,8 +124,7 @@ def test_a_connection_that_went_silent_is_noticed_and_replaced(
     Keep-alive finds out, whether or not a command already waits on it.
     """
     monkeypatch.setattr(ssh, "KEEPALIVE_SECONDS", 0.2)
-    for name, value in as_environment({"mm": hosts.openssh.connection()}).items():
-        monkeypatch.setenv(name, value)
+    connect(monkeypatch, hosts.openssh)
 
     async def story() -> None:
         await describe()
@@ -208,8 +212,7 @@ def test_a_host_that_never_got_the_command_holds_up_no_retry(
 ) -> None:
     """Nothing can run on a host that was silent before the command was sent."""
     monkeypatch.setattr(room, "patience_with", lambda _: 0.01)
-    for name, value in as_environment({"mm": hosts.openssh.connection()}).items():
-        monkeypatch.setenv(name, value)
+    connect(monkeypatch, hosts.openssh)
 
     async def story() -> None:
         await describe()
@@ -232,8 +235,7 @@ def test_a_changed_airflow_connection_is_used_at_once(
 
     async def story() -> None:
         await describe()
-        for name, value in as_environment({"mm": other.connection()}).items():
-            monkeypatch.setenv(name, value)
+        connect(monkeypatch, other)
         await describe()
 
     before = other.counts().commands
